@@ -1,0 +1,341 @@
+#include "base/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+
+#include "base/util.h"
+
+#define EVENTS_A_ROUND 64
+
+enum kind { SRC_FD, SRC_TIMER, SRC_SIGNAL, SRC_WAKE };
+
+struct loop_source {
+	struct loop		*loop;
+	struct loop_source	*next, *prev;
+	enum kind		kind;
+	int			fd;
+	bool			dead;
+	union {
+		loop_fd_fn	on_fd;
+		loop_fn		on_timer;
+		loop_signal_fn	on_signal;
+	};
+	void			*opaque;
+};
+
+struct call {
+	struct call	*next;
+	loop_fn		fn;
+	void		*opaque;
+};
+
+struct loop {
+	int			epfd, wakefd;
+	_Atomic bool		stop;
+	struct loop_source	sources;	/* ring */
+	struct loop_source	*dead;		/* freed after the round */
+
+	pthread_mutex_t		lock;		/* calls */
+	struct call		*first, **last;
+};
+
+static int add(struct loop *l, enum kind kind, int fd, uint32_t events,
+	       void *opaque, struct loop_source **out)
+{
+	struct loop_source *s = calloc(1, sizeof(*s));
+	struct epoll_event ev = { .events = events, .data.ptr = s };
+
+	if (!s)
+		return -ENOMEM;
+	if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, fd, &ev) < 0) {
+		int ret = -errno;
+
+		free(s);
+		return ret;
+	}
+	s->loop = l;
+	s->kind = kind;
+	s->fd = fd;
+	s->opaque = opaque;
+	s->next = &l->sources;
+	s->prev = l->sources.prev;
+	s->prev->next = s;
+	l->sources.prev = s;
+	*out = s;
+	return 0;
+}
+
+int loop_add_fd(struct loop *l, int fd, uint32_t events, loop_fd_fn fn,
+		void *opaque, struct loop_source **out)
+{
+	struct loop_source *s;
+	int ret = add(l, SRC_FD, fd, events, opaque, &s);
+
+	if (ret < 0)
+		return ret;
+	s->on_fd = fn;
+	if (out)
+		*out = s;
+	return 0;
+}
+
+int loop_mod_fd(struct loop_source *s, uint32_t events)
+{
+	struct epoll_event ev = { .events = events, .data.ptr = s };
+
+	return epoll_ctl(s->loop->epfd, EPOLL_CTL_MOD, s->fd, &ev) < 0 ?
+		       -errno :
+		       0;
+}
+
+static struct timespec ts_of(uint64_t ns)
+{
+	return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000ull),
+				  .tv_nsec = (long)(ns % 1000000000ull) };
+}
+
+int loop_mod_timer(struct loop_source *s, uint64_t delay_ns,
+		   uint64_t period_ns)
+{
+	struct itimerspec it = {
+		/* Zero would disarm: "at once" is one nanosecond. */
+		.it_value = ts_of(delay_ns ? delay_ns : 1),
+		.it_interval = ts_of(period_ns),
+	};
+
+	return timerfd_settime(s->fd, 0, &it, NULL) < 0 ? -errno : 0;
+}
+
+int loop_add_timer(struct loop *l, uint64_t delay_ns, uint64_t period_ns,
+		   loop_fn fn, void *opaque, struct loop_source **out)
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	struct loop_source *s;
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = add(l, SRC_TIMER, fd, EPOLLIN, opaque, &s);
+	if (ret < 0)
+		goto close;
+	s->on_timer = fn;
+	ret = loop_mod_timer(s, delay_ns, period_ns);
+	if (ret < 0) {
+		loop_remove(s);
+		return ret;
+	}
+	if (out)
+		*out = s;
+	return 0;
+
+close:
+	close(fd);
+	return ret;
+}
+
+int loop_add_signal(struct loop *l, int signo, loop_signal_fn fn, void *opaque,
+		    struct loop_source **out)
+{
+	struct loop_source *s;
+	sigset_t set;
+	int fd, ret;
+
+	sigemptyset(&set);
+	sigaddset(&set, signo);
+	ret = -pthread_sigmask(SIG_BLOCK, &set, NULL);
+	if (ret < 0)
+		return ret;
+	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = add(l, SRC_SIGNAL, fd, EPOLLIN, opaque, &s);
+	if (ret < 0) {
+		close(fd);
+		return ret;
+	}
+	s->on_signal = fn;
+	if (out)
+		*out = s;
+	return 0;
+}
+
+void loop_remove(struct loop_source *s)
+{
+	if (!s || s->dead)
+		return;
+	epoll_ctl(s->loop->epfd, EPOLL_CTL_DEL, s->fd, NULL);
+	if (s->kind != SRC_FD)
+		close(s->fd);
+	s->prev->next = s->next;
+	s->next->prev = s->prev;
+	/* An event for it may wait in this round's array. */
+	s->dead = true;
+	s->next = s->loop->dead;
+	s->loop->dead = s;
+}
+
+int loop_call(struct loop *l, loop_fn fn, void *opaque)
+{
+	struct call *c = malloc(sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	*c = (struct call){ .fn = fn, .opaque = opaque };
+	pthread_mutex_lock(&l->lock);
+	*l->last = c;
+	l->last = &c->next;
+	pthread_mutex_unlock(&l->lock);
+	return eventfd_write(l->wakefd, 1) < 0 ? -errno : 0;
+}
+
+static void run_calls(struct loop *l)
+{
+	struct call *c;
+	eventfd_t n;
+
+	eventfd_read(l->wakefd, &n);
+	pthread_mutex_lock(&l->lock);
+	c = l->first;
+	l->first = NULL;
+	l->last = &l->first;
+	pthread_mutex_unlock(&l->lock);
+
+	while (c) {
+		struct call *next = c->next;
+
+		c->fn(c->opaque);
+		free(c);
+		c = next;
+	}
+}
+
+static void dispatch(struct loop_source *s, uint32_t events)
+{
+	struct signalfd_siginfo si;
+	uint64_t n;
+
+	switch (s->kind) {
+	case SRC_FD:
+		s->on_fd(s->fd, events, s->opaque);
+		break;
+	case SRC_TIMER:
+		/* Re-armed meanwhile: nothing to read, nothing due. */
+		if (read(s->fd, &n, sizeof(n)) == sizeof(n))
+			s->on_timer(s->opaque);
+		break;
+	case SRC_SIGNAL:
+		if (read(s->fd, &si, sizeof(si)) == sizeof(si))
+			s->on_signal((int)si.ssi_signo, s->opaque);
+		break;
+	case SRC_WAKE:
+		run_calls(s->loop);
+		break;
+	}
+}
+
+int loop_once(struct loop *l, int timeout_ms)
+{
+	struct epoll_event ev[EVENTS_A_ROUND];
+	int n = epoll_wait(l->epfd, ev, EVENTS_A_ROUND, timeout_ms);
+
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	for (int i = 0; i < n; i++) {
+		struct loop_source *s = ev[i].data.ptr;
+
+		if (!s->dead)
+			dispatch(s, ev[i].events);
+	}
+	while (l->dead) {
+		struct loop_source *s = l->dead;
+
+		l->dead = s->next;
+		free(s);
+	}
+	return 0;
+}
+
+int loop_run(struct loop *l)
+{
+	int ret = 0;
+
+	while (!l->stop && ret == 0)
+		ret = loop_once(l, -1);
+	l->stop = false;
+	return ret;
+}
+
+void loop_stop(struct loop *l)
+{
+	l->stop = true;
+	eventfd_write(l->wakefd, 1);
+}
+
+int loop_create(struct loop **out)
+{
+	struct loop *l = calloc(1, sizeof(*l));
+	struct loop_source *wake;
+	int ret;
+
+	if (!l)
+		return -ENOMEM;
+	l->sources.next = l->sources.prev = &l->sources;
+	l->last = &l->first;
+	pthread_mutex_init(&l->lock, NULL);
+
+	l->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (l->epfd < 0) {
+		ret = -errno;
+		goto free;
+	}
+	l->wakefd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (l->wakefd < 0) {
+		ret = -errno;
+		goto close_ep;
+	}
+	ret = add(l, SRC_WAKE, l->wakefd, EPOLLIN, NULL, &wake);
+	if (ret < 0)
+		goto close_wake;
+	*out = l;
+	return 0;
+
+close_wake:
+	close(l->wakefd);
+close_ep:
+	close(l->epfd);
+free:
+	pthread_mutex_destroy(&l->lock);
+	free(l);
+	return ret;
+}
+
+void loop_destroy(struct loop *l)
+{
+	if (!l)
+		return;
+	while (l->sources.next != &l->sources)
+		loop_remove(l->sources.next);
+	while (l->dead) {
+		struct loop_source *s = l->dead;
+
+		l->dead = s->next;
+		free(s);
+	}
+	while (l->first) {
+		struct call *c = l->first;
+
+		l->first = c->next;
+		free(c);
+	}
+	close(l->epfd);
+	pthread_mutex_destroy(&l->lock);
+	free(l);
+}

@@ -1,0 +1,178 @@
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/loop.h"
+
+struct bench {
+	struct loop		*l;
+	struct loop_source	*a, *b;
+	int			hits, order[8];
+};
+
+static int setup(void **state)
+{
+	static struct bench b;
+
+	b = (struct bench){ 0 };
+	*state = &b;
+	return loop_create(&b.l);
+}
+
+static int teardown(void **state)
+{
+	struct bench *b = *state;
+
+	loop_destroy(b->l);
+	return 0;
+}
+
+static void on_read(int fd, uint32_t events, void *opaque)
+{
+	struct bench *b = opaque;
+	eventfd_t n;
+
+	assert_true(events & EPOLLIN);
+	eventfd_read(fd, &n);
+	b->hits += (int)n;
+	loop_stop(b->l);
+}
+
+static void fds_are_served(void **state)
+{
+	struct bench *b = *state;
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	assert_int_equal(loop_add_fd(b->l, fd, EPOLLIN, on_read, b, &b->a), 0);
+	eventfd_write(fd, 3);
+	assert_int_equal(loop_run(b->l), 0);
+	assert_int_equal(b->hits, 3);
+
+	loop_mod_fd(b->a, 0);
+	eventfd_write(fd, 1);
+	assert_int_equal(loop_once(b->l, 0), 0);
+	assert_int_equal(b->hits, 3);
+	loop_remove(b->a);
+	close(fd);
+}
+
+static void bad_fd_is_refused(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(loop_add_fd(b->l, -1, EPOLLIN, on_read, b, &b->a),
+			 -EBADF);
+	assert_null(b->a);
+}
+
+static void remove_both(int fd, uint32_t events, void *opaque)
+{
+	struct bench *b = opaque;
+
+	b->hits++;
+	loop_remove(b->a);
+	loop_remove(b->b);
+}
+
+/* Two events in one round, and the first callback removes the second. */
+static void removal_during_dispatch_is_safe(void **state)
+{
+	struct bench *b = *state;
+	int f1 = eventfd(1, 0), f2 = eventfd(1, 0);
+
+	loop_add_fd(b->l, f1, EPOLLIN, remove_both, b, &b->a);
+	loop_add_fd(b->l, f2, EPOLLIN, remove_both, b, &b->b);
+	loop_once(b->l, 0);
+	loop_once(b->l, 0);
+	assert_int_equal(b->hits, 1);
+	close(f1);
+	close(f2);
+}
+
+static void tick(void *opaque)
+{
+	struct bench *b = opaque;
+
+	if (++b->hits == 3)
+		loop_stop(b->l);
+}
+
+static void timers_repeat(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(loop_add_timer(b->l, 0, 100000, tick, b, NULL), 0);
+	assert_int_equal(loop_run(b->l), 0);
+	assert_int_equal(b->hits, 3);
+}
+
+static void on_signal(int signo, void *opaque)
+{
+	struct bench *b = opaque;
+
+	b->hits = signo;
+	loop_stop(b->l);
+}
+
+static void signals_arrive_in_the_loop(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(loop_add_signal(b->l, SIGUSR1, on_signal, b, NULL), 0);
+	kill(getpid(), SIGUSR1);
+	assert_int_equal(loop_run(b->l), 0);
+	assert_int_equal(b->hits, SIGUSR1);
+}
+
+static void note(void *opaque)
+{
+	struct bench *b = opaque;
+
+	b->hits++;
+	if (b->hits == 1000)
+		loop_stop(b->l);
+}
+
+static void *caller(void *opaque)
+{
+	struct bench *b = opaque;
+
+	for (int i = 0; i < 1000; i++)
+		loop_call(b->l, note, b);
+	return NULL;
+}
+
+static void calls_cross_threads(void **state)
+{
+	struct bench *b = *state;
+	pthread_t t;
+
+	pthread_create(&t, NULL, caller, b);
+	assert_int_equal(loop_run(b->l), 0);
+	pthread_join(t, NULL);
+	assert_int_equal(b->hits, 1000);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(fds_are_served),
+		T(bad_fd_is_refused),
+		T(removal_during_dispatch_is_safe),
+		T(timers_repeat),
+		T(signals_arrive_in_the_loop),
+		T(calls_cross_threads),
+	};
+#undef T
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,211 @@
+#include "base/sock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/util.h"
+
+static int address(const char *path, struct sockaddr_un *sa, struct err *e)
+{
+	if (!path[0] || strlen(path) >= sizeof(sa->sun_path))
+		return err_set(e, -ENAMETOOLONG,
+			       "socket path '%s': must have 1 to %zu bytes; "
+			       "use a shorter directory",
+			       path, sizeof(sa->sun_path) - 1);
+	memset(sa, 0, sizeof(*sa));
+	sa->sun_family = AF_UNIX;
+	strcpy(sa->sun_path, path);
+	return 0;
+}
+
+int sock_connect(const char *path, int type, struct err *e)
+{
+	struct sockaddr_un sa;
+	int fd, ret;
+
+	ret = address(path, &sa, e);
+	if (ret < 0)
+		return ret;
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_sys(e, -errno, "socket");
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) {
+		ret = err_sys(e, -errno, "connect to %s", path);
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+/* Remove a socket nobody listens on any more. */
+static int clear_stale(const char *path, int type, struct err *e)
+{
+	struct stat st;
+	int fd;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : err_sys(e, -errno, "%s", path);
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(e, -EEXIST,
+			       "%s exists and is not a socket; remove it or "
+			       "choose another name",
+			       path);
+	fd = sock_connect(path, type, NULL);
+	if (fd >= 0 || fd != -ECONNREFUSED) {
+		close_fd(&fd);
+		return err_set(e, -EADDRINUSE,
+			       "%s is in use by a running process", path);
+	}
+	if (unlink(path) < 0 && errno != ENOENT)
+		return err_sys(e, -errno, "remove stale %s", path);
+	return 0;
+}
+
+int sock_listen(const char *path, int type, struct err *e)
+{
+	struct sockaddr_un sa;
+	mode_t old;
+	int fd, ret;
+
+	ret = address(path, &sa, e);
+	if (ret < 0)
+		return ret;
+	ret = clear_stale(path, type, e);
+	if (ret < 0)
+		return ret;
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_sys(e, -errno, "socket");
+
+	/* Never open to others, not even between bind and chmod. */
+	old = umask(0177);
+	ret = bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 ? -errno : 0;
+	umask(old);
+	if (ret < 0) {
+		err_sys(e, ret, "bind %s", path);
+		goto close;
+	}
+	if (listen(fd, 64) < 0) {
+		ret = err_sys(e, -errno, "listen on %s", path);
+		goto unlink;
+	}
+	return fd;
+
+unlink:
+	unlink(path);
+close:
+	close(fd);
+	return ret;
+}
+
+int sock_accept(int fd)
+{
+	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+	return c < 0 ? -errno : c;
+}
+
+static int send_some(int fd, const void *buf, size_t len, const int *fds,
+		     size_t nfds, size_t *sent)
+{
+	union {
+		char	buf[CMSG_SPACE(sizeof(int) * SOCK_FDS_MAX)];
+		struct cmsghdr align;
+	} ctl;
+	struct iovec iov = { .iov_base = (void *)buf, .iov_len = len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (nfds) {
+		struct cmsghdr *c;
+
+		memset(&ctl, 0, sizeof(ctl));
+		m.msg_control = ctl.buf;
+		m.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
+		c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
+		memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
+	}
+	n = sendmsg(fd, &m, MSG_NOSIGNAL);
+	if (n < 0)
+		return -errno;
+	*sent = (size_t)n;
+	return 0;
+}
+
+int sock_send(int fd, const void *buf, size_t len, const int *fds, size_t nfds)
+{
+	const char *p = buf;
+
+	if (nfds > SOCK_FDS_MAX)
+		return -E2BIG;
+	do {
+		struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+		size_t n = 0;
+		int ret = send_some(fd, p, len, fds, nfds, &n);
+
+		if (ret == -EINTR)
+			continue;
+		if (ret == -EAGAIN) {
+			poll(&pfd, 1, -1);
+			continue;
+		}
+		if (ret < 0)
+			return ret;
+		nfds = 0;	/* they travel with the first byte */
+		p += n;
+		len -= n;
+	} while (len);
+	return 0;
+}
+
+ssize_t sock_recv(int fd, void *buf, size_t len, int *fds, size_t *nfds)
+{
+	union {
+		char	buf[CMSG_SPACE(sizeof(int) * SOCK_FDS_MAX)];
+		struct cmsghdr align;
+	} ctl;
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
+			    .msg_control = ctl.buf,
+			    .msg_controllen = sizeof(ctl.buf) };
+	size_t room = nfds ? *nfds : 0, got = 0;
+	ssize_t n;
+
+	do {
+		n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
+	if (nfds)
+		*nfds = 0;
+	if (n < 0)
+		return -errno;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		size_t k;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		k = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < k; i++) {
+			int x;
+
+			memcpy(&x, CMSG_DATA(c) + i * sizeof(int), sizeof(x));
+			if (got < room)
+				fds[got++] = x;
+			else
+				close(x);
+		}
+	}
+	if (nfds)
+		*nfds = got;
+	return n;
+}

@@ -1,0 +1,127 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/sock.h"
+
+static char dir[64], path[96];
+
+static int setup(void **state)
+{
+	strcpy(dir, "/tmp/pagurus-sock-XXXXXX");
+	if (!mkdtemp(dir))
+		return -1;
+	snprintf(path, sizeof(path), "%s/s", dir);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	unlink(path);
+	return rmdir(dir);
+}
+
+static void only_the_owner_may_connect(void **state)
+{
+	struct stat st;
+	int fd = sock_listen(path, SOCK_STREAM, NULL);
+
+	assert_true(fd >= 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	close(fd);
+}
+
+static void a_live_name_is_refused_and_a_dead_one_taken(void **state)
+{
+	struct err e = { 0 };
+	int fd = sock_listen(path, SOCK_STREAM, NULL);
+
+	assert_int_equal(sock_listen(path, SOCK_STREAM, &e), -EADDRINUSE);
+	assert_non_null(strstr(e.text, path));
+	close(fd);	/* as after kill -9: the name stays */
+	fd = sock_listen(path, SOCK_STREAM, NULL);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static void a_file_is_not_removed(void **state)
+{
+	struct err e = { 0 };
+	int fd = open(path, O_CREAT | O_WRONLY, 0600);
+
+	close(fd);
+	assert_int_equal(sock_listen(path, SOCK_STREAM, &e), -EEXIST);
+	assert_int_equal(access(path, F_OK), 0);
+}
+
+static void long_paths_are_named(void **state)
+{
+	char big[300];
+	struct err e = { 0 };
+
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	assert_int_equal(sock_connect(big, SOCK_STREAM, &e), -ENAMETOOLONG);
+	assert_int_equal(sock_listen("", SOCK_STREAM, NULL), -ENAMETOOLONG);
+}
+
+static int open_fds(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static void descriptors_travel_and_do_not_leak(void **state)
+{
+	int sv[2], p[2], send[3], got[2], before;
+	size_t n = 2;
+	char buf[8];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	assert_int_equal(pipe(p), 0);
+	send[0] = send[1] = send[2] = p[1];
+	before = open_fds();
+	assert_int_equal(sock_send(sv[0], "hey", 3, send, 3), 0);
+	assert_int_equal(sock_recv(sv[1], buf, sizeof(buf), got, &n), 3);
+	assert_int_equal(n, 2);
+	assert_int_equal(open_fds(), before + 2);	/* the third is closed */
+	assert_int_equal(write(got[1], "x", 1), 1);
+	assert_int_equal(read(p[0], buf, 1), 1);
+	close(got[0]);
+	close(got[1]);
+	close(p[0]);
+	close(p[1]);
+	close(sv[0]);
+	assert_int_equal(sock_recv(sv[1], buf, sizeof(buf), NULL, NULL), 0);
+	assert_int_equal(sock_send(sv[1], "x", 1, NULL, 0), -EPIPE);
+	close(sv[1]);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(only_the_owner_may_connect),
+		T(a_live_name_is_refused_and_a_dead_one_taken),
+		T(a_file_is_not_removed),
+		T(long_paths_are_named),
+		T(descriptors_travel_and_do_not_leak),
+	};
+#undef T
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
