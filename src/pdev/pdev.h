@@ -41,13 +41,13 @@ enum { PDEV_INTX, PDEV_MSI, PDEV_MSIX, PDEV_NIRQS = 5 };
 #define PDEV_AREAS_MAX 8
 
 struct pdev_area {
-	uint64_t	off, len;	/* bytes, page aligned */
+	uint64_t off, len; /* bytes, page aligned */
 };
 
 struct pdev_region {
-	uint64_t	size;		/* bytes; 0: not there */
-	uint32_t	flags;		/* PDEV_READ | _WRITE | _MMAP */
-	uint32_t	nareas;		/* what may be mmapped; with MMAP and */
+	uint64_t size;	 /* bytes; 0: not there */
+	uint32_t flags;	 /* PDEV_READ | _WRITE | _MMAP */
+	uint32_t nareas; /* what may be mmapped; with MMAP and */
 	struct pdev_area area[PDEV_AREAS_MAX]; /* no areas: all of it */
 };
 
@@ -57,21 +57,25 @@ struct pdev_region {
  * be reached by messages.
  */
 struct pdev_dma {
-	uint64_t	iova, size;
-	void		*va;
-	int		fd;
-	uint64_t	fd_offset;
-	uint32_t	prot;		/* PDEV_READ | PDEV_WRITE */
+	uint64_t iova, size;
+	void *va;
+	int fd;
+	uint64_t fd_offset;
+	uint32_t prot; /* PDEV_READ | PDEV_WRITE */
 };
 
 struct pdev;
 
 struct pdev_ops {
-	const char *name;		/* "vfio", "vfio-user" */
+	const char *name; /* "vfio", "vfio-user" */
 
 	void (*close)(struct pdev *p);
 
-	/* Exactly 'len' bytes, or -errno. */
+	/*
+	 * Exactly 'len' bytes, or -errno; a device that has gone is -ENODEV
+	 * and reads as all ones, as an empty slot does.  Writes to a BAR may
+	 * be posted, as on the bus: a read of the same device flushes them.
+	 */
 	int (*read)(struct pdev *p, unsigned int region, uint64_t off,
 		    void *buf, size_t len);
 	int (*write)(struct pdev *p, unsigned int region, uint64_t off,
@@ -99,6 +103,14 @@ struct pdev_ops {
 	int (*reset)(struct pdev *p);
 
 	/*
+	 * fn is called once, from a thread of the back end's, when the device
+	 * has gone for good (its server died, it was pulled out); at once if
+	 * it has already.  It may wake somebody (loop_call), but call nothing
+	 * of the pdev.  fn NULL takes it back.  NULL where nothing can tell.
+	 */
+	void (*on_gone)(struct pdev *p, void (*fn)(void *opaque), void *opaque);
+
+	/*
 	 * Pages the device itself says it wrote, for checks against the
 	 * shadow's log; NULL where the device cannot (all real igb VFs).
 	 * Bit n of 'bitmap' is the page at iova + n * page size; report
@@ -112,10 +124,10 @@ struct pdev_ops {
 
 /* Back ends embed it as their first member and fill all of it. */
 struct pdev {
-	const struct pdev_ops	*ops;
-	char			name[128];	/* as given by the user */
-	struct pdev_region	region[PDEV_NREGIONS];
-	unsigned int		nirqs[PDEV_NIRQS];
+	const struct pdev_ops *ops;
+	char name[128]; /* as given by the user */
+	struct pdev_region region[PDEV_NREGIONS];
+	unsigned int nirqs[PDEV_NIRQS];
 };
 
 /*
@@ -123,16 +135,14 @@ struct pdev {
  * "vfio-user:/path/to/socket".
  */
 int pdev_open(struct pdev **out, const char *spec, struct err *e);
-void pdev_close(struct pdev *p);	/* NULL is fine */
+void pdev_close(struct pdev *p); /* NULL is fine */
 
 int pdev_read(struct pdev *p, unsigned int region, uint64_t off, void *buf,
 	      size_t len);
 int pdev_write(struct pdev *p, unsigned int region, uint64_t off,
 	       const void *buf, size_t len);
-int pdev_read32(struct pdev *p, unsigned int region, uint64_t off,
-		uint32_t *v);
-int pdev_write32(struct pdev *p, unsigned int region, uint64_t off,
-		 uint32_t v);
+int pdev_read32(struct pdev *p, unsigned int region, uint64_t off, uint32_t *v);
+int pdev_write32(struct pdev *p, unsigned int region, uint64_t off, uint32_t v);
 int pdev_mmap(struct pdev *p, unsigned int region, uint64_t off, uint64_t len,
 	      void **va);
 int pdev_irq_set(struct pdev *p, unsigned int index, unsigned int start,
@@ -140,5 +150,6 @@ int pdev_irq_set(struct pdev *p, unsigned int index, unsigned int start,
 int pdev_dma_map(struct pdev *p, const struct pdev_dma *m);
 int pdev_dma_unmap(struct pdev *p, uint64_t iova, uint64_t size);
 int pdev_reset(struct pdev *p);
+void pdev_on_gone(struct pdev *p, void (*fn)(void *opaque), void *opaque);
 
 #endif
