@@ -65,8 +65,8 @@ size_t bitmap_count(const uint64_t *map, size_t nbits)
 	for (size_t w = 0; w < nbits / 64; w++)
 		n += (size_t)__builtin_popcountll(map[w]);
 	if (nbits % 64)
-		n += (size_t)__builtin_popcountll(
-			map[nbits / 64] & ((1ull << (nbits % 64)) - 1));
+		n += (size_t)__builtin_popcountll(map[nbits / 64] &
+						  ((1ull << (nbits % 64)) - 1));
 	return n;
 }
 

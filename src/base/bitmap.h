@@ -14,7 +14,7 @@
 
 #define BITMAP_WORDS(nbits) (((nbits) + 63) / 64)
 
-uint64_t *bitmap_alloc(size_t nbits);	/* zeroed; free() it */
+uint64_t *bitmap_alloc(size_t nbits); /* zeroed; free() it */
 
 static inline bool bitmap_test(const uint64_t *map, size_t bit)
 {
@@ -48,9 +48,8 @@ size_t bitmap_next(const uint64_t *map, size_t nbits, size_t from);
 /* First clear bit at or after 'from', or nbits. */
 size_t bitmap_next_clear(const uint64_t *map, size_t nbits, size_t from);
 
-#define bitmap_for_each(bit, map, nbits)                        \
-	for (size_t bit = bitmap_next((map), (nbits), 0);       \
-	     bit < (nbits);                                     \
+#define bitmap_for_each(bit, map, nbits)                                 \
+	for (size_t bit = bitmap_next((map), (nbits), 0); bit < (nbits); \
 	     bit = bitmap_next((map), (nbits), bit + 1))
 
 #endif

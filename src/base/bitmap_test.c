@@ -20,7 +20,7 @@ static void agree(const uint64_t *map, const bool *ref, size_t n)
 		count += ref[i];
 	}
 	assert_int_equal(bitmap_count(map, n), count);
-	bitmap_for_each(i, map, n) {
+	bitmap_for_each (i, map, n) {
 		assert_true(ref[i]);
 		seen++;
 	}

@@ -12,8 +12,8 @@
 #define BASE_ERR_H
 
 struct err {
-	int	code;		/* negative errno, 0 when nothing was set */
-	char	text[480];
+	int code; /* negative errno, 0 when nothing was set */
+	char text[480];
 };
 
 /* Set message and code if none is set yet; returns 'code'. */

@@ -17,7 +17,7 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
-int log_level_parse(const char *name);	/* level, or -EINVAL */
+int log_level_parse(const char *name); /* level, or -EINVAL */
 
 /* Name at the front of each line, e.g. the VM's; copied, cut at 31 bytes. */
 void log_set_prefix(const char *prefix);
@@ -32,10 +32,10 @@ void log_line(enum log_level level, const char *fmt, ...)
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_line(LOG_WARN, __VA_ARGS__)
 #define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
-#define log_debug(...)                                       \
-	do {                                                 \
-		if (log_get_level() >= LOG_DEBUG)            \
-			log_line(LOG_DEBUG, __VA_ARGS__);    \
+#define log_debug(...)                                    \
+	do {                                              \
+		if (log_get_level() >= LOG_DEBUG)         \
+			log_line(LOG_DEBUG, __VA_ARGS__); \
 	} while (0)
 
 /*
@@ -43,10 +43,10 @@ void log_line(enum log_level level, const char *fmt, ...)
  * from several threads.  Zero-filled means 5 lines, then one a second.
  */
 struct log_limit {
-	uint64_t	period_ns;
-	unsigned int	burst;
-	_Atomic uint64_t full_at;	/* when the bucket is full again */
-	_Atomic uint64_t suppressed;	/* lines swallowed since the last */
+	uint64_t period_ns;
+	unsigned int burst;
+	_Atomic uint64_t full_at;    /* when the bucket is full again */
+	_Atomic uint64_t suppressed; /* lines swallowed since the last */
 };
 
 /* Whether a line may be written now; *swallowed gets how many were not. */

@@ -88,9 +88,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(levels_filter, setup),
 		cmocka_unit_test_setup(level_names, setup),
-		cmocka_unit_test_setup(foreign_bytes_cannot_forge_a_line, setup),
+		cmocka_unit_test_setup(foreign_bytes_cannot_forge_a_line,
+				       setup),
 		cmocka_unit_test_setup(bucket_empties_and_refills, setup),
-		cmocka_unit_test_setup(limited_lines_count_the_swallowed, setup),
+		cmocka_unit_test_setup(limited_lines_count_the_swallowed,
+				       setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

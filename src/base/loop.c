@@ -18,33 +18,33 @@
 enum kind { SRC_FD, SRC_TIMER, SRC_SIGNAL, SRC_WAKE };
 
 struct loop_source {
-	struct loop		*loop;
-	struct loop_source	*next, *prev;
-	enum kind		kind;
-	int			fd;
-	bool			dead;
+	struct loop *loop;
+	struct loop_source *next, *prev;
+	enum kind kind;
+	int fd;
+	bool dead;
 	union {
-		loop_fd_fn	on_fd;
-		loop_fn		on_timer;
-		loop_signal_fn	on_signal;
+		loop_fd_fn on_fd;
+		loop_fn on_timer;
+		loop_signal_fn on_signal;
 	};
-	void			*opaque;
+	void *opaque;
 };
 
 struct call {
-	struct call	*next;
-	loop_fn		fn;
-	void		*opaque;
+	struct call *next;
+	loop_fn fn;
+	void *opaque;
 };
 
 struct loop {
-	int			epfd, wakefd;
-	_Atomic bool		stop;
-	struct loop_source	sources;	/* ring */
-	struct loop_source	*dead;		/* freed after the round */
+	int epfd, wakefd;
+	_Atomic bool stop;
+	struct loop_source sources; /* ring */
+	struct loop_source *dead;   /* freed after the round */
 
-	pthread_mutex_t		lock;		/* calls */
-	struct call		*first, **last;
+	pthread_mutex_t lock; /* calls */
+	struct call *first, **last;
 };
 
 static int add(struct loop *l, enum kind kind, int fd, uint32_t events,
@@ -76,10 +76,10 @@ static int add(struct loop *l, enum kind kind, int fd, uint32_t events,
 int loop_add_fd(struct loop *l, int fd, uint32_t events, loop_fd_fn fn,
 		void *opaque, struct loop_source **out)
 {
-	struct loop_source *s;
+	struct loop_source *s = NULL;
 	int ret = add(l, SRC_FD, fd, events, opaque, &s);
 
-	if (ret < 0)
+	if (!s)
 		return ret;
 	s->on_fd = fn;
 	if (out)
@@ -91,9 +91,8 @@ int loop_mod_fd(struct loop_source *s, uint32_t events)
 {
 	struct epoll_event ev = { .events = events, .data.ptr = s };
 
-	return epoll_ctl(s->loop->epfd, EPOLL_CTL_MOD, s->fd, &ev) < 0 ?
-		       -errno :
-		       0;
+	return epoll_ctl(s->loop->epfd, EPOLL_CTL_MOD, s->fd, &ev) < 0 ? -errno
+								       : 0;
 }
 
 static struct timespec ts_of(uint64_t ns)
@@ -102,8 +101,7 @@ static struct timespec ts_of(uint64_t ns)
 				  .tv_nsec = (long)(ns % 1000000000ull) };
 }
 
-int loop_mod_timer(struct loop_source *s, uint64_t delay_ns,
-		   uint64_t period_ns)
+int loop_mod_timer(struct loop_source *s, uint64_t delay_ns, uint64_t period_ns)
 {
 	struct itimerspec it = {
 		/* Zero would disarm: "at once" is one nanosecond. */
@@ -118,13 +116,13 @@ int loop_add_timer(struct loop *l, uint64_t delay_ns, uint64_t period_ns,
 		   loop_fn fn, void *opaque, struct loop_source **out)
 {
 	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	struct loop_source *s;
+	struct loop_source *s = NULL;
 	int ret;
 
 	if (fd < 0)
 		return -errno;
 	ret = add(l, SRC_TIMER, fd, EPOLLIN, opaque, &s);
-	if (ret < 0)
+	if (!s)
 		goto close;
 	s->on_timer = fn;
 	ret = loop_mod_timer(s, delay_ns, period_ns);
@@ -144,7 +142,7 @@ close:
 int loop_add_signal(struct loop *l, int signo, loop_signal_fn fn, void *opaque,
 		    struct loop_source **out)
 {
-	struct loop_source *s;
+	struct loop_source *s = NULL;
 	sigset_t set;
 	int fd, ret;
 
@@ -157,7 +155,7 @@ int loop_add_signal(struct loop *l, int signo, loop_signal_fn fn, void *opaque,
 	if (fd < 0)
 		return -errno;
 	ret = add(l, SRC_SIGNAL, fd, EPOLLIN, opaque, &s);
-	if (ret < 0) {
+	if (!s) {
 		close(fd);
 		return ret;
 	}
@@ -223,9 +221,7 @@ static void dispatch(struct loop_source *s, uint32_t events)
 	uint64_t n;
 
 	switch (s->kind) {
-	case SRC_FD:
-		s->on_fd(s->fd, events, s->opaque);
-		break;
+	case SRC_FD: s->on_fd(s->fd, events, s->opaque); break;
 	case SRC_TIMER:
 		/* Re-armed meanwhile: nothing to read, nothing due. */
 		if (read(s->fd, &n, sizeof(n)) == sizeof(n))
@@ -235,9 +231,7 @@ static void dispatch(struct loop_source *s, uint32_t events)
 		if (read(s->fd, &si, sizeof(si)) == sizeof(si))
 			s->on_signal((int)si.ssi_signo, s->opaque);
 		break;
-	case SRC_WAKE:
-		run_calls(s->loop);
-		break;
+	case SRC_WAKE: run_calls(s->loop); break;
 	}
 }
 

@@ -18,7 +18,7 @@ typedef void (*loop_fn)(void *opaque);
 typedef void (*loop_signal_fn)(int signo, void *opaque);
 
 int loop_create(struct loop **out);
-void loop_destroy(struct loop *l);	/* NULL is fine; fds stay open */
+void loop_destroy(struct loop *l); /* NULL is fine; fds stay open */
 
 /* Events are EPOLLIN and friends, level-triggered.  The fd stays yours. */
 int loop_add_fd(struct loop *l, int fd, uint32_t events, loop_fd_fn fn,
@@ -38,7 +38,7 @@ int loop_mod_timer(struct loop_source *s, uint64_t delay_ns,
 int loop_add_signal(struct loop *l, int signo, loop_signal_fn fn, void *opaque,
 		    struct loop_source **out);
 
-void loop_remove(struct loop_source *s);	/* NULL is fine */
+void loop_remove(struct loop_source *s); /* NULL is fine */
 
 /* From any thread: run fn(opaque) in the loop's thread, in order. */
 int loop_call(struct loop *l, loop_fn fn, void *opaque);

@@ -13,9 +13,9 @@
 #include "base/loop.h"
 
 struct bench {
-	struct loop		*l;
-	struct loop_source	*a, *b;
-	int			hits, order[8];
+	struct loop *l;
+	struct loop_source *a, *b;
+	int hits, order[8];
 };
 
 static int setup(void **state)

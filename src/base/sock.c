@@ -58,7 +58,7 @@ static int clear_stale(const char *path, int type, struct err *e)
 			       "choose another name",
 			       path);
 	fd = sock_connect(path, type, NULL);
-	if (fd >= 0 || fd != -ECONNREFUSED) {
+	if (fd != -ECONNREFUSED) {
 		close_fd(&fd);
 		return err_set(e, -EADDRINUSE,
 			       "%s is in use by a running process", path);
@@ -116,7 +116,7 @@ static int send_some(int fd, const void *buf, size_t len, const int *fds,
 		     size_t nfds, size_t *sent)
 {
 	union {
-		char	buf[CMSG_SPACE(sizeof(int) * SOCK_FDS_MAX)];
+		char buf[CMSG_SPACE(sizeof(int) * SOCK_FDS_MAX)];
 		struct cmsghdr align;
 	} ctl;
 	struct iovec iov = { .iov_base = (void *)buf, .iov_len = len };
@@ -161,7 +161,7 @@ int sock_send(int fd, const void *buf, size_t len, const int *fds, size_t nfds)
 		}
 		if (ret < 0)
 			return ret;
-		nfds = 0;	/* they travel with the first byte */
+		nfds = 0; /* they travel with the first byte */
 		p += n;
 		len -= n;
 	} while (len);
@@ -171,11 +171,12 @@ int sock_send(int fd, const void *buf, size_t len, const int *fds, size_t nfds)
 ssize_t sock_recv(int fd, void *buf, size_t len, int *fds, size_t *nfds)
 {
 	union {
-		char	buf[CMSG_SPACE(sizeof(int) * SOCK_FDS_MAX)];
+		char buf[CMSG_SPACE(sizeof(int) * SOCK_FDS_MAX)];
 		struct cmsghdr align;
 	} ctl;
 	struct iovec iov = { .iov_base = buf, .iov_len = len };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
 			    .msg_control = ctl.buf,
 			    .msg_controllen = sizeof(ctl.buf) };
 	size_t room = nfds ? *nfds : 0, got = 0;

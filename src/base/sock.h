@@ -21,8 +21,7 @@ int sock_connect(const char *path, int type, struct err *e);
 int sock_accept(int fd);
 
 /* All of it, or -errno; a peer that is gone is -EPIPE, never a signal. */
-int sock_send(int fd, const void *buf, size_t len, const int *fds,
-	      size_t nfds);
+int sock_send(int fd, const void *buf, size_t len, const int *fds, size_t nfds);
 
 /*
  * One receive.  *nfds is the room in 'fds' going in and the number received

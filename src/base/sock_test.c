@@ -49,7 +49,7 @@ static void a_live_name_is_refused_and_a_dead_one_taken(void **state)
 
 	assert_int_equal(sock_listen(path, SOCK_STREAM, &e), -EADDRINUSE);
 	assert_non_null(strstr(e.text, path));
-	close(fd);	/* as after kill -9: the name stays */
+	close(fd); /* as after kill -9: the name stays */
 	fd = sock_listen(path, SOCK_STREAM, NULL);
 	assert_true(fd >= 0);
 	close(fd);
@@ -98,7 +98,7 @@ static void descriptors_travel_and_do_not_leak(void **state)
 	assert_int_equal(sock_send(sv[0], "hey", 3, send, 3), 0);
 	assert_int_equal(sock_recv(sv[1], buf, sizeof(buf), got, &n), 3);
 	assert_int_equal(n, 2);
-	assert_int_equal(open_fds(), before + 2);	/* the third is closed */
+	assert_int_equal(open_fds(), before + 2); /* the third is closed */
 	assert_int_equal(write(got[1], "x", 1), 1);
 	assert_int_equal(read(p[0], buf, 1), 1);
 	close(got[0]);

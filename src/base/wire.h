@@ -13,13 +13,13 @@
 #include <stdint.h>
 
 struct wire_out {
-	uint8_t	*start, *p, *end;
-	int	err;		/* 0, or -ENOSPC */
+	uint8_t *start, *p, *end;
+	int err; /* 0, or -ENOSPC */
 };
 
 struct wire_in {
-	const uint8_t	*p, *end;
-	int		err;	/* 0, or the first failure */
+	const uint8_t *p, *end;
+	int err; /* 0, or the first failure */
 };
 
 void wire_out_init(struct wire_out *o, void *buf, size_t size);
@@ -41,7 +41,7 @@ uint8_t get_u8(struct wire_in *in);
 uint16_t get_u16(struct wire_in *in);
 uint32_t get_u32(struct wire_in *in);
 uint64_t get_u64(struct wire_in *in);
-void get_bytes(struct wire_in *in, void *p, size_t n);	/* zeroes on error */
+void get_bytes(struct wire_in *in, void *p, size_t n); /* zeroes on error */
 /* Fails if the string does not fit 'size' with its NUL, or holds a NUL. */
 void get_str(struct wire_in *in, char *s, size_t size);
 /* A pointer to the next n bytes, or NULL; nothing is copied. */

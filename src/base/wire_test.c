@@ -28,8 +28,7 @@ static int read_sample(const uint8_t *buf, size_t size)
 
 	wire_in_init(&in, buf, size);
 	if (get_u8(&in) != 0x12 || get_u16(&in) != 0x3456 ||
-	    get_u32(&in) != 0x789abcde ||
-	    get_u64(&in) != 0x1122334455667788ull)
+	    get_u32(&in) != 0x789abcde || get_u64(&in) != 0x1122334455667788ull)
 		wire_fail(&in, -EINVAL);
 	get_str(&in, s, sizeof(s));
 	if (strcmp(s, "crab"))

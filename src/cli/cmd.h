@@ -5,12 +5,12 @@
 #define CLI_CMD_H
 
 /* Exit statuses beyond what a command documents for itself. */
-#define EXIT_USAGE 64	/* the command line is wrong */
+#define EXIT_USAGE 64 /* the command line is wrong */
 
 struct cmd {
-	const char	*name;
-	const char	*what;		/* one line for `pagurus --help` */
-	int		(*run)(int argc, char **argv);	/* exit status */
+	const char *name;
+	const char *what;		   /* one line for `pagurus --help` */
+	int (*run)(int argc, char **argv); /* exit status */
 };
 
 /* Every command's own entry; argv[0] is the command's name. */

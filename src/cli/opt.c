@@ -82,12 +82,8 @@ static int store(const struct opt *o, const char *v, const struct opt_usage *u)
 	int ret = 0;
 
 	switch (o->kind) {
-	case OPT_FLAG:
-		*(bool *)o->out = true;
-		return 0;
-	case OPT_STR:
-		*(const char **)o->out = v;
-		return 0;
+	case OPT_FLAG: *(bool *)o->out = true; return 0;
+	case OPT_STR: *(const char **)o->out = v; return 0;
 	case OPT_LIST:
 		list = o->out;
 		if (list->n == OPT_LIST_MAX) {
@@ -106,8 +102,8 @@ static int store(const struct opt *o, const char *v, const struct opt_usage *u)
 			ret = -EINVAL;
 		if (ret) {
 			opt_misuse(u, "--%s '%s': %s", o->name, v,
-				   ret == -ERANGE ? "too large" :
-						    "not a number");
+				   ret == -ERANGE ? "too large"
+						  : "not a number");
 			return OPT_BAD;
 		}
 		*(uint64_t *)o->out = n;

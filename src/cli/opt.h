@@ -16,38 +16,38 @@
 #include <stdint.h>
 
 enum opt_kind {
-	OPT_FLAG,	/* bool *: set to true */
-	OPT_STR,	/* const char **: the argument; last one wins */
-	OPT_LIST,	/* struct opt_list *: may be given several times */
-	OPT_U64,	/* uint64_t *: decimal or 0x hex */
-	OPT_SIZE,	/* uint64_t *: bytes, with K, M, G, T as 1024^n */
+	OPT_FLAG, /* bool *: set to true */
+	OPT_STR,  /* const char **: the argument; last one wins */
+	OPT_LIST, /* struct opt_list *: may be given several times */
+	OPT_U64,  /* uint64_t *: decimal or 0x hex */
+	OPT_SIZE, /* uint64_t *: bytes, with K, M, G, T as 1024^n */
 };
 
 #define OPT_LIST_MAX 16
 
 struct opt_list {
-	const char	*v[OPT_LIST_MAX];
-	unsigned int	n;
+	const char *v[OPT_LIST_MAX];
+	unsigned int n;
 };
 
 struct opt {
-	const char	*name;
-	char		letter;		/* 0: none */
-	const char	*arg;		/* shown in --help; NULL for flags */
-	const char	*what;
-	enum opt_kind	kind;
-	void		*out;
+	const char *name;
+	char letter;	 /* 0: none */
+	const char *arg; /* shown in --help; NULL for flags */
+	const char *what;
+	enum opt_kind kind;
+	void *out;
 };
 
 /* What a command says of itself. */
 struct opt_usage {
-	const char	*synopsis;	/* "migrate [OPTIONS] VM DEST" */
-	const char	*about;		/* a paragraph */
-	const char	*after;		/* examples, exit statuses; or NULL */
+	const char *synopsis; /* "migrate [OPTIONS] VM DEST" */
+	const char *about;    /* a paragraph */
+	const char *after;    /* examples, exit statuses; or NULL */
 };
 
-#define OPT_HELP (-1)	/* --help was printed: exit 0 */
-#define OPT_BAD	 (-2)	/* the error was printed: exit EXIT_USAGE */
+#define OPT_HELP (-1) /* --help was printed: exit 0 */
+#define OPT_BAD	 (-2) /* the error was printed: exit EXIT_USAGE */
 
 /*
  * Parse argv[1..]; operands are moved to argv[1..n] and their number n is
@@ -60,6 +60,6 @@ int opt_parse(const struct opt *opts, const struct opt_usage *u, int argc,
 int opt_misuse(const struct opt_usage *u, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-int opt_size(const char *s, uint64_t *out);	/* 0, -EINVAL, -ERANGE */
+int opt_size(const char *s, uint64_t *out); /* 0, -EINVAL, -ERANGE */
 
 #endif

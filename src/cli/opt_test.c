@@ -10,10 +10,10 @@
 #include "cli/opt.h"
 
 static struct {
-	bool		json;
-	const char	*name;
-	struct opt_list	vf;
-	uint64_t	cpus, mem;
+	bool json;
+	const char *name;
+	struct opt_list vf;
+	uint64_t cpus, mem;
 } a;
 
 static const struct opt opts[] = {
