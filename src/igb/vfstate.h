@@ -1,0 +1,78 @@
+/*
+ * What a VF of the igb family holds in its registers, and how to give it to
+ * another VF.
+ *
+ * Only what is readable on a VF and can be written again is here: rings,
+ * interrupt mapping, packet-type selection.  Mailbox words, CTS, MAC, VLANs
+ * and filters live in the PF; statistics and pending causes cannot be
+ * written at all (callers inject every vector once and re-base counters).
+ *
+ * Ring heads are the one register a device may refuse.  They are written
+ * between reset and enable and read back after the enable, with the tail
+ * equal to the head so that nothing moves meanwhile; queues that do not
+ * keep the value are reported, disabled again, and left to the caller.
+ *
+ * No locking: the caller owns the pdev while these run.
+ * Register facts: igbvf regs.h; 82576 and I350 VF register sets are one.
+ */
+#ifndef IGB_VFSTATE_H
+#define IGB_VFSTATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/wire.h"
+#include "pdev/pdev.h"
+
+#define IGB_VF_VECTORS	    3 /* vectors and EITRs of a VF */
+#define IGB_VF_QPAIRS	    2 /* queue pairs: 82576 two, I350 one */
+#define IGB_VFSTATE_VERSION 1
+#define IGB_VFSTATE_MAX	    512 /* bytes a saved state never exceeds */
+
+/* Queues as a set of bits. */
+#define IGB_RXQ(n) (1u << (n))
+#define IGB_TXQ(n) (1u << (16 + (n)))
+#define IGB_ALLQ   (IGB_RXQ(0) | IGB_RXQ(1) | IGB_TXQ(0) | IGB_TXQ(1))
+
+struct igb_ring {
+	uint64_t base;	     /* RDBAL/H, TDBAL/H: iova */
+	uint32_t len;	     /* bytes */
+	uint32_t head, tail; /* descriptors */
+	uint32_t ctl;	     /* RXDCTL, TXDCTL */
+	uint32_t dca;	     /* DCA_RXCTRL, DCA_TXCTRL */
+	uint32_t srrctl;     /* RX only */
+	uint64_t wb;	     /* TX only: TDWBAL/H, bit 0 enables */
+};
+
+struct igb_vf_state {
+	struct igb_ring rx[IGB_VF_QPAIRS], tx[IGB_VF_QPAIRS];
+	uint32_t psrtype;
+	uint32_t eims, eiac, eiam;
+	uint32_t eitr[IGB_VF_VECTORS];
+	uint32_t ivar0, ivar_misc;
+};
+
+/* Reads nothing that changes by being read. */
+int igb_vf_read(struct pdev *p, struct igb_vf_state *st);
+
+void igb_vf_save(const struct igb_vf_state *st, struct wire_out *o);
+/* *st is untouched unless all of it was read and every field is possible. */
+int igb_vf_load(struct igb_vf_state *st, struct wire_in *in, struct err *e);
+
+/* Queues that are enabled in 'st'. */
+uint32_t igb_vf_enabled(const struct igb_vf_state *st);
+
+/*
+ * Program a VF just reset.  Queues not in 'skip' that were enabled end
+ * enabled, head in place and tail = head: no DMA is possible yet.  Queues in
+ * 'skip' stay disabled.  *refused gets those that did not keep their head;
+ * they stay disabled too, everything but the head in place.
+ */
+int igb_vf_program(struct pdev *p, const struct igb_vf_state *st, uint32_t skip,
+		   uint32_t *refused, struct err *e);
+/* Let 'queues' go: the tails are written.  Transmit first, receive last. */
+int igb_vf_start(struct pdev *p, const struct igb_vf_state *st,
+		 uint32_t queues);
+
+#endif
