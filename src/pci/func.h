@@ -20,8 +20,8 @@ struct pci_func_ops {
 			     unsigned int size, uint32_t val);
 
 	/* size is 1, 2, 4 or 8; off + size <= the BAR's size. */
-	uint64_t (*bar_read)(struct pci_func *f, unsigned int bar,
-			     uint64_t off, unsigned int size);
+	uint64_t (*bar_read)(struct pci_func *f, unsigned int bar, uint64_t off,
+			     unsigned int size);
 	void (*bar_write)(struct pci_func *f, unsigned int bar, uint64_t off,
 			  unsigned int size, uint64_t val);
 };
@@ -39,11 +39,11 @@ struct pci_bus_ops {
 #define PCI_UNMAPPED UINT64_MAX
 
 struct pci_func {
-	const struct pci_func_ops	*ops;
-	const struct pci_bus_ops	*bus_ops;	/* set by the bus */
-	void				*bus;
-	const char			*name;
-	uint8_t				devfn;		/* set by the bus */
+	const struct pci_func_ops *ops;
+	const struct pci_bus_ops *bus_ops; /* set by the bus */
+	void *bus;
+	const char *name;
+	uint8_t devfn; /* set by the bus */
 };
 
 #endif

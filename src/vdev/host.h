@@ -16,26 +16,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct { uint64_t v; } gpa_t;
-typedef struct { uint64_t v; } iova_t;
+typedef struct {
+	uint64_t v;
+} gpa_t;
+typedef struct {
+	uint64_t v;
+} iova_t;
 
 /* One stretch of guest RAM. */
 struct host_ram {
-	gpa_t		gpa;
-	uint64_t	size;		/* bytes */
-	uint64_t	page;		/* unit of a split: 4096 or a huge page */
-	int		fd;		/* memfd behind it */
-	uint64_t	fd_offset;
-	void		*guest;		/* guest view: what vCPUs reach */
-	void		*backing;	/* backing view: always the original */
+	gpa_t gpa;
+	uint64_t size; /* bytes */
+	uint64_t page; /* unit of a split: 4096 or a huge page */
+	int fd;	       /* memfd behind it */
+	uint64_t fd_offset;
+	void *guest;   /* guest view: what vCPUs reach */
+	void *backing; /* backing view: always the original */
 };
 
 struct host_msi {
-	uint64_t	addr;
-	uint32_t	data;
+	uint64_t addr;
+	uint32_t data;
 };
 
-struct host_slot;	/* a stretch of BAR that is direct now */
+struct host_slot; /* a stretch of BAR that is direct now */
 
 struct host;
 

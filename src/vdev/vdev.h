@@ -33,26 +33,26 @@ struct vdev;
 
 /* The identity the guest probed; stays over migration and rebind. */
 struct vdev_model {
-	const char	*name;		/* "igb/82576", "igb/i350" */
-	uint16_t	vendor, device, subvendor, subdevice;
-	uint8_t		revision;
-	uint32_t	class_code;	/* 0x020000 */
-	uint64_t	bar_size[6];	/* bytes, power of two; 0: no BAR */
-	unsigned int	msix_bar, vectors;
-	uint32_t	msix_table, msix_pba;	/* offsets in msix_bar */
+	const char *name; /* "igb/82576", "igb/i350" */
+	uint16_t vendor, device, subvendor, subdevice;
+	uint8_t revision;
+	uint32_t class_code;  /* 0x020000 */
+	uint64_t bar_size[6]; /* bytes, power of two; 0: no BAR */
+	unsigned int msix_bar, vectors;
+	uint32_t msix_table, msix_pba; /* offsets in msix_bar */
 };
 
 enum vdev_backing { VDEV_NONE, VDEV_SOFTWARE, VDEV_HARDWARE };
 
 /* Reasons for a trap; a set of bits. */
-#define VDEV_TRAP_MBX	    (1u << 0)	/* a mailbox exchange is going on */
-#define VDEV_TRAP_SHADOW    (1u << 1)	/* doorbells while shadowing */
-#define VDEV_TRAP_QUIESCE   (1u << 2)
-#define VDEV_TRAP_TRANSLATE (1u << 3)	/* generation or head offset differs */
-#define VDEV_TRAP_STATS	    (1u << 4)	/* counters are re-based */
-#define VDEV_TRAP_KERNEL    (1u << 5)	/* mode `kernel`: mailbox, for ever */
-#define VDEV_TRAP_UNBACKED  (1u << 6)	/* no pdev right now */
-#define VDEV_TRAP_UNMAPPABLE (1u << 7)	/* the pdev cannot map this page */
+#define VDEV_TRAP_MBX	     (1u << 0) /* a mailbox exchange is going on */
+#define VDEV_TRAP_SHADOW     (1u << 1) /* doorbells while shadowing */
+#define VDEV_TRAP_QUIESCE    (1u << 2)
+#define VDEV_TRAP_TRANSLATE  (1u << 3) /* generation or head offset differs */
+#define VDEV_TRAP_STATS	     (1u << 4) /* counters are re-based */
+#define VDEV_TRAP_KERNEL     (1u << 5) /* mode `kernel`: mailbox, for ever */
+#define VDEV_TRAP_UNBACKED   (1u << 6) /* no pdev right now */
+#define VDEV_TRAP_UNMAPPABLE (1u << 7) /* the pdev cannot map this page */
 
 /*
  * Create without a pdev; vdev_bind() gives it one.  The func member of the
@@ -85,28 +85,27 @@ int vdev_trap(struct vdev *v, unsigned int bar, unsigned int page,
 	      uint32_t reason);
 int vdev_untrap(struct vdev *v, unsigned int bar, unsigned int page,
 		uint32_t reason);
-uint32_t vdev_trap_reasons(struct vdev *v, unsigned int bar,
-			   unsigned int page);
+uint32_t vdev_trap_reasons(struct vdev *v, unsigned int bar, unsigned int page);
 
 /*
  * A tap on [off, off + len) of a BAR.  Returns true if it handled the
  * access (for reads: *val is the answer), false to let it pass on.
  */
 struct vdev_tap {
-	unsigned int	bar;
-	uint32_t	off, len;
-	bool	(*read)(void *opaque, uint32_t off, unsigned int size,
-			uint64_t *val);
-	bool	(*write)(void *opaque, uint32_t off, unsigned int size,
-			 uint64_t val);
-	void		*opaque;
-	struct vdev_tap	*next;		/* the vdev's */
+	unsigned int bar;
+	uint32_t off, len;
+	bool (*read)(void *opaque, uint32_t off, unsigned int size,
+		     uint64_t *val);
+	bool (*write)(void *opaque, uint32_t off, unsigned int size,
+		      uint64_t val);
+	void *opaque;
+	struct vdev_tap *next; /* the vdev's */
 };
-void vdev_tap_add(struct vdev *v, struct vdev_tap *t);	/* t stays yours */
+void vdev_tap_add(struct vdev *v, struct vdev_tap *t); /* t stays yours */
 void vdev_tap_del(struct vdev *v, struct vdev_tap *t);
 
 /* The pdev's register behind a BAR offset, trapped or not. */
-uint32_t vdev_reg_read(struct vdev *v, uint32_t off);		/* BAR 0 */
+uint32_t vdev_reg_read(struct vdev *v, uint32_t off); /* BAR 0 */
 void vdev_reg_write(struct vdev *v, uint32_t off, uint32_t val);
 
 /*
@@ -114,8 +113,8 @@ void vdev_reg_write(struct vdev *v, uint32_t off, uint32_t val);
  * the pdev fires into fn (in the loop's thread) and only vdev_irq_inject()
  * reaches the guest; masked vectors stay pending as MSI-X says.
  */
-int vdev_irq_take(struct vdev *v, unsigned int vector,
-		  void (*fn)(void *opaque), void *opaque);
+int vdev_irq_take(struct vdev *v, unsigned int vector, void (*fn)(void *opaque),
+		  void *opaque);
 int vdev_irq_release(struct vdev *v, unsigned int vector);
 void vdev_irq_inject(struct vdev *v, unsigned int vector);
 
@@ -129,10 +128,10 @@ int vdev_load(struct vdev *v, struct wire_in *in, struct err *e);
 
 /* Exits by BAR page, for `status` and the zero-exit tests. */
 struct vdev_counts {
-	uint64_t	reads, writes;	/* trapped accesses in all */
-	uint64_t	mbx_page, doorbell, other;
-	uint64_t	traps, untraps;	/* toggles */
-	uint64_t	bad;		/* nonsense accesses answered */
+	uint64_t reads, writes; /* trapped accesses in all */
+	uint64_t mbx_page, doorbell, other;
+	uint64_t traps, untraps; /* toggles */
+	uint64_t bad;		 /* nonsense accesses answered */
 };
 void vdev_get_counts(struct vdev *v, struct vdev_counts *out);
 

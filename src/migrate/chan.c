@@ -1,0 +1,375 @@
+#include "migrate/chan.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "base/sock.h"
+#include "base/util.h"
+#include "migrate/tls.h"
+
+#define CONNECT_TIMEOUT_MS   10000
+#define HANDSHAKE_TIMEOUT_MS 10000
+#define USER_TIMEOUT_MS	     10000
+
+struct chan {
+	int fd;
+	struct tls_session *tls; /* NULL: plain */
+	_Atomic uint64_t sent;
+	char text[96];
+};
+
+struct chan_listener {
+	int fd;
+	const struct chan_tls *tls;
+	char addr[160];
+	const char *unlink_path; /* into addr */
+};
+
+static const char unix_prefix[] = "unix:";
+
+bool chan_is_unix(const char *addr)
+{
+	return !strncmp(addr, unix_prefix, sizeof(unix_prefix) - 1);
+}
+
+/* Split "HOST:PORT" or "[V6]:PORT" into its halves. */
+static int split_addr(const char *addr, char *host, size_t size,
+		      const char **port, struct err *e)
+{
+	const char *colon;
+	size_t n;
+
+	if (!strncmp(addr, "tcp:", 4))
+		addr += 4;
+	colon = strrchr(addr, ':');
+	if (!colon || !colon[1])
+		return err_set(e, -EINVAL,
+			       "address '%s': write HOST:PORT, [V6]:PORT or "
+			       "unix:PATH",
+			       addr);
+	n = (size_t)(colon - addr);
+	if (n >= 2 && addr[0] == '[' && addr[n - 1] == ']') {
+		addr++;
+		n -= 2;
+	}
+	if (n >= size)
+		return err_set(e, -EINVAL, "address '%s': host name too long",
+			       addr);
+	memcpy(host, addr, n);
+	host[n] = '\0';
+	*port = colon + 1;
+	return 0;
+}
+
+static int resolve(const char *addr, bool passive, char *host, size_t size,
+		   struct addrinfo **out, struct err *e)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+				  .ai_flags = passive ? AI_PASSIVE : 0 };
+	const char *port = NULL;
+	int ret = split_addr(addr, host, size, &port, e);
+
+	if (ret < 0)
+		return ret;
+	ret = getaddrinfo(host[0] ? host : NULL, port, &hints, out);
+	if (ret)
+		return err_set(e, -EHOSTUNREACH, "address '%s': %s", addr,
+			       gai_strerror(ret));
+	return 0;
+}
+
+/* A dead peer is noticed in seconds; nothing waits for Nagle. */
+static void tune_tcp(int fd)
+{
+	int one = 1, ms = USER_TIMEOUT_MS, idle = 3, n = 3;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &n, sizeof(n));
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+}
+
+static int set_timeout(int fd, unsigned int ms)
+{
+	struct timeval tv = { .tv_sec = ms / 1000,
+			      .tv_usec = (int)(ms % 1000) * 1000 };
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) < 0)
+		return -errno;
+	return 0;
+}
+
+static int connect_tcp(const char *addr, char *host, size_t size, struct err *e)
+{
+	struct addrinfo *list, *a;
+	int ret = resolve(addr, false, host, size, &list, e), fd = -1;
+
+	if (ret < 0)
+		return ret;
+	ret = -EHOSTUNREACH;
+	for (a = list; a; a = a->ai_next) {
+		fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, 0);
+		if (fd < 0) {
+			ret = -errno;
+			continue;
+		}
+		/* SO_SNDTIMEO bounds connect() too. */
+		set_timeout(fd, CONNECT_TIMEOUT_MS);
+		if (!connect(fd, a->ai_addr, a->ai_addrlen))
+			break;
+		ret = errno == EINPROGRESS ? -ETIMEDOUT : -errno;
+		close_fd(&fd);
+	}
+	freeaddrinfo(list);
+	if (fd < 0)
+		return err_sys(e, ret, "connect to %s", addr);
+	set_timeout(fd, 0);
+	tune_tcp(fd);
+	return fd;
+}
+
+/* Takes the descriptor, also when it fails. */
+static int wrap(struct chan **out, int fd, const struct chan_tls *tls,
+		bool server, const char *host, struct err *e)
+{
+	struct chan *c = calloc(1, sizeof(*c));
+	int ret = 0;
+
+	if (!c) {
+		close(fd);
+		return -ENOMEM;
+	}
+	c->fd = fd;
+	snprintf(c->text, sizeof(c->text), "plain");
+	if (tls) {
+		set_timeout(fd, HANDSHAKE_TIMEOUT_MS);
+		ret = tls_session_open(&c->tls, tls, fd, server, host, e);
+		set_timeout(fd, 0);
+	}
+	if (ret < 0) {
+		chan_close(c);
+		return ret;
+	}
+	if (c->tls)
+		tls_session_describe(c->tls, c->text, sizeof(c->text));
+	*out = c;
+	return 0;
+}
+
+int chan_connect(struct chan **out, const char *addr,
+		 const struct chan_tls *tls, struct err *e)
+{
+	char host[128] = "";
+	int fd;
+
+	if (chan_is_unix(addr))
+		fd = sock_connect(addr + sizeof(unix_prefix) - 1, SOCK_STREAM,
+				  e);
+	else
+		fd = connect_tcp(addr, host, sizeof(host), e);
+	if (fd < 0)
+		return fd;
+	return wrap(out, fd, tls, false, host, e);
+}
+
+static int listen_tcp(const char *addr, char *text, size_t size, struct err *e)
+{
+	char host[128], port[16];
+	struct sockaddr_storage sa;
+	socklen_t salen = sizeof(sa);
+	struct addrinfo *list;
+	int one = 1, fd, ret;
+
+	ret = resolve(addr, true, host, sizeof(host), &list, e);
+	if (ret < 0)
+		return ret;
+	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+		    0);
+	if (fd < 0) {
+		ret = err_sys(e, -errno, "socket");
+		goto free;
+	}
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (bind(fd, list->ai_addr, list->ai_addrlen) < 0 ||
+	    listen(fd, 64) < 0) {
+		ret = err_sys(e, -errno, "listen on %s", addr);
+		goto close;
+	}
+	getsockname(fd, (struct sockaddr *)&sa, &salen);
+	getnameinfo((struct sockaddr *)&sa, salen, host, sizeof(host), port,
+		    sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host,
+		 port);
+	freeaddrinfo(list);
+	return fd;
+
+close:
+	close(fd);
+free:
+	freeaddrinfo(list);
+	return ret;
+}
+
+int chan_listen(struct chan_listener **out, const char *addr,
+		const struct chan_tls *tls, struct err *e)
+{
+	struct chan_listener *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return -ENOMEM;
+	l->tls = tls;
+	if (chan_is_unix(addr)) {
+		snprintf(l->addr, sizeof(l->addr), "%s", addr);
+		l->unlink_path = l->addr + sizeof(unix_prefix) - 1;
+		l->fd = sock_listen(l->unlink_path, SOCK_STREAM, e);
+	} else {
+		l->fd = listen_tcp(addr, l->addr, sizeof(l->addr), e);
+	}
+	if (l->fd < 0) {
+		int ret = l->fd;
+
+		free(l);
+		return ret;
+	}
+	*out = l;
+	return 0;
+}
+
+int chan_listener_fd(const struct chan_listener *l)
+{
+	return l->fd;
+}
+
+const char *chan_listener_addr(const struct chan_listener *l)
+{
+	return l->addr;
+}
+
+int chan_accept(struct chan_listener *l, struct chan **out, int timeout_ms,
+		struct err *e)
+{
+	struct pollfd p = { .fd = l->fd, .events = POLLIN };
+	int fd, n;
+
+	n = poll(&p, 1, timeout_ms);
+	if (n < 0)
+		return err_sys(e, -errno, "poll");
+	if (n == 0)
+		return err_set(e, -ETIMEDOUT, "nobody connected to %s",
+			       l->addr);
+	fd = sock_accept(l->fd);
+	if (fd < 0)
+		return err_sys(e, fd, "accept on %s", l->addr);
+	if (!l->unlink_path)
+		tune_tcp(fd);
+	return wrap(out, fd, l->tls, true, NULL, e);
+}
+
+void chan_listener_close(struct chan_listener *l)
+{
+	if (!l)
+		return;
+	close(l->fd);
+	if (l->unlink_path)
+		unlink(l->unlink_path);
+	free(l);
+}
+
+/* What errno means when SO_SNDTIMEO or SO_RCVTIMEO may have struck. */
+static int io_error(int err)
+{
+	switch (err) {
+	case EAGAIN: return -ETIMEDOUT;
+	case ECONNRESET: return -EPIPE;
+	default: return -err;
+	}
+}
+
+int chan_send(struct chan *c, const void *buf, size_t len)
+{
+	const char *p = buf;
+	size_t left = len;
+	ssize_t n;
+
+	if (c->tls) {
+		int ret = tls_session_send(c->tls, buf, len);
+
+		if (ret < 0)
+			return ret;
+		left = 0;
+	}
+	while (left) {
+		n = send(c->fd, p, left, MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return io_error(errno);
+		p += n;
+		left -= (size_t)n;
+	}
+	atomic_fetch_add_explicit(&c->sent, len, memory_order_relaxed);
+	return 0;
+}
+
+int chan_recv(struct chan *c, void *buf, size_t len)
+{
+	char *p = buf;
+	ssize_t n;
+
+	if (c->tls)
+		return tls_session_recv(c->tls, buf, len);
+	while (len) {
+		n = recv(c->fd, p, len, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return io_error(errno);
+		if (n == 0)
+			return -EPIPE;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int chan_timeout(struct chan *c, unsigned int ms)
+{
+	return set_timeout(c->fd, ms);
+}
+
+void chan_abort(struct chan *c)
+{
+	shutdown(c->fd, SHUT_RDWR);
+}
+
+void chan_close(struct chan *c)
+{
+	if (!c)
+		return;
+	tls_session_close(c->tls);
+	close(c->fd);
+	free(c);
+}
+
+const char *chan_describe(const struct chan *c)
+{
+	return c->text;
+}
+
+uint64_t chan_bytes_sent(const struct chan *c)
+{
+	return atomic_load_explicit(&c->sent, memory_order_relaxed);
+}

@@ -1,0 +1,214 @@
+#include "migrate/ram.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#include "base/bitmap.h"
+#include "base/util.h"
+#include "base/wire.h"
+
+#define FRONT_MAX 64
+
+struct ram_codec {
+	int level;
+	ZSTD_CCtx *cctx;
+	ZSTD_DCtx *dctx;
+	uint8_t *pages; /* RAM_CHUNK_SIZE, plain */
+	uint8_t *out;	/* FRONT_MAX + RAM_PAYLOAD_MAX */
+	size_t out_size;
+};
+
+int ram_codec_create(struct ram_codec **out, int level)
+{
+	struct ram_codec *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	c->level = level;
+	c->out_size =
+		FRONT_MAX + RAM_HEADER + ZSTD_compressBound(RAM_CHUNK_SIZE);
+	c->pages = malloc(RAM_CHUNK_SIZE);
+	c->out = malloc(c->out_size);
+	c->cctx = level ? ZSTD_createCCtx() : NULL;
+	c->dctx = ZSTD_createDCtx();
+	if (!c->pages || !c->out || !c->dctx || (level && !c->cctx)) {
+		ram_codec_destroy(c);
+		return -ENOMEM;
+	}
+	*out = c;
+	return 0;
+}
+
+void ram_codec_destroy(struct ram_codec *c)
+{
+	if (!c)
+		return;
+	ZSTD_freeCCtx(c->cctx);
+	ZSTD_freeDCtx(c->dctx);
+	free(c->pages);
+	free(c->out);
+	free(c);
+}
+
+static bool is_zero(const void *page)
+{
+	const uint64_t *p = page;
+	uint64_t any = 0;
+
+	/* Most pages that are not zero say so in their first line. */
+	if (p[0] | p[1] | p[2] | p[3])
+		return false;
+	for (size_t i = 0; i < PAGE_SIZE / sizeof(*p) && !any; i += 64)
+		for (size_t k = 0; k < 64; k++)
+			any |= p[i + k];
+	return !any;
+}
+
+int ram_encode(struct ram_codec *c, uint64_t gpa, const void *src,
+	       uint64_t mask, size_t front, uint8_t **payload, size_t *len,
+	       unsigned int *zero_pages)
+{
+	uint8_t *base = c->out + front, *data = base + RAM_HEADER;
+	uint8_t *to = c->level ? c->pages : data;
+	uint32_t codec = RAM_PLAIN;
+	uint64_t zero = 0;
+	struct wire_out o;
+	size_t n = 0;
+
+	if (front > FRONT_MAX)
+		return -EINVAL;
+	/*
+	 * The guest may be writing: each page is copied once and judged by
+	 * the copy, so that sum and mask fit what is sent.
+	 */
+	for (unsigned int i = 0; i < RAM_CHUNK_PAGES; i++) {
+		if (!(mask >> i & 1))
+			continue;
+		memcpy(to + n, (const uint8_t *)src + i * PAGE_SIZE, PAGE_SIZE);
+		if (is_zero(to + n))
+			zero |= 1ull << i;
+		else
+			n += PAGE_SIZE;
+	}
+	if (c->level && n) {
+		size_t z =
+			ZSTD_compressCCtx(c->cctx, data, ZSTD_compressBound(n),
+					  c->pages, n, c->level);
+
+		if (!ZSTD_isError(z) && z < n) {
+			codec = RAM_ZSTD;
+			n = z;
+		} else {
+			memcpy(data, c->pages, n);
+		}
+	}
+	wire_out_init(&o, base, RAM_HEADER);
+	put_u64(&o, gpa);
+	put_u64(&o, mask);
+	put_u64(&o, zero);
+	put_u32(&o, codec);
+	put_u32(&o, 0);
+	*payload = base;
+	*len = RAM_HEADER + n;
+	*zero_pages = (unsigned int)__builtin_popcountll(zero);
+	return 0;
+}
+
+/* The region that holds every page of 'mask', or NULL. */
+static const struct host_ram *region_of(const struct ram_target *t,
+					uint64_t gpa, uint64_t mask,
+					size_t *idx)
+{
+	uint64_t first = gpa + (uint64_t)__builtin_ctzll(mask) * PAGE_SIZE;
+	uint64_t last =
+		gpa + (uint64_t)(63 - __builtin_clzll(mask)) * PAGE_SIZE;
+
+	for (size_t i = 0; i < t->n; i++) {
+		const struct host_ram *r = &t->ram[i];
+
+		if (first >= r->gpa.v && last - r->gpa.v < r->size) {
+			*idx = i;
+			return r;
+		}
+	}
+	return NULL;
+}
+
+static int unpack(struct ram_codec *c, struct wire_in *in, uint32_t codec,
+		  size_t want, const uint8_t **data, struct err *e)
+{
+	size_t left = wire_left(in), n;
+	const void *p = get_view(in, left);
+
+	if (codec == RAM_PLAIN) {
+		*data = p;
+		return left == want ? 0
+				    : err_set(e, -EBADMSG,
+					      "RAM section: %zu bytes for %zu "
+					      "of pages",
+					      left, want);
+	}
+	if (codec != RAM_ZSTD)
+		return err_set(e, -EBADMSG, "RAM section: codec %u", codec);
+	n = ZSTD_decompressDCtx(c->dctx, c->pages, RAM_CHUNK_SIZE, p, left);
+	if (ZSTD_isError(n) || n != want)
+		return err_set(e, -EBADMSG, "RAM section: bad zstd frame");
+	*data = c->pages;
+	return 0;
+}
+
+int ram_decode(struct ram_codec *c, const struct ram_target *t,
+	       const uint8_t *payload, size_t len, unsigned int *pages,
+	       struct err *e)
+{
+	const struct host_ram *r;
+	const uint8_t *data = NULL;
+	uint64_t gpa, mask, zero;
+	struct wire_in in;
+	uint32_t codec;
+	size_t idx;
+	int ret;
+
+	wire_in_init(&in, payload, len);
+	gpa = get_u64(&in);
+	mask = get_u64(&in);
+	zero = get_u64(&in);
+	codec = get_u32(&in);
+	if (get_u32(&in) || in.err || !mask || zero & ~mask ||
+	    gpa % RAM_CHUNK_SIZE || gpa >= 1ull << 52)
+		return err_set(e, -EBADMSG, "RAM section: malformed header");
+	r = region_of(t, gpa, mask, &idx);
+	if (!r)
+		return err_set(e, -EBADMSG,
+			       "RAM section: 0x%" PRIx64 " is not RAM here",
+			       gpa);
+	ret = unpack(c, &in, codec,
+		     PAGE_SIZE * (size_t)__builtin_popcountll(mask & ~zero),
+		     &data, e);
+	if (ret < 0)
+		return ret;
+
+	for (unsigned int i = 0; i < RAM_CHUNK_PAGES; i++) {
+		uint64_t off = gpa + i * PAGE_SIZE - r->gpa.v;
+		size_t page = off >> PAGE_SHIFT;
+		uint8_t *to = (uint8_t *)r->backing + off;
+
+		if (!(mask >> i & 1))
+			continue;
+		if (zero >> i & 1) {
+			if (bitmap_test(t->written[idx], page))
+				memset(to, 0, PAGE_SIZE);
+			continue;
+		}
+		/* Channels share words of the bitmap, never its bits. */
+		bitmap_set_atomic(t->written[idx], page);
+		memcpy(to, data, PAGE_SIZE);
+		data += PAGE_SIZE;
+	}
+	*pages = (unsigned int)__builtin_popcountll(mask);
+	return 0;
+}
