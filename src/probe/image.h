@@ -1,0 +1,73 @@
+/*
+ * One ELF file: its code, its function symbols, its unwind data.
+ *
+ * Addresses are those of the file (the engine adds where it is loaded).  An
+ * image never changes once open and may be read by several threads.
+ */
+#ifndef PROBE_IMAGE_H
+#define PROBE_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "probe/cfi.h"
+
+struct image_symbol {
+	const char *name;
+	uint64_t addr, size; /* size 0: not said */
+	uint8_t bind;	     /* STB_* */
+	bool func;	     /* STT_FUNC or IFUNC, else a label */
+	bool ifunc;
+};
+
+struct image_segment {
+	uint64_t addr, filesz, memsz, offset;
+	bool exec;
+};
+
+struct image_plt { /* one stub of a PLT */
+	uint64_t addr;
+	const char *name;
+};
+
+struct image {
+	char *path;
+	const uint8_t *map;
+	size_t map_size;
+	bool pie;	/* may be loaded anywhere */
+	bool has_debug; /* .debug_info is here */
+	uint64_t entry;
+	struct image_segment *seg;
+	size_t nseg;
+	struct image_symbol *sym; /* sorted by address */
+	size_t nsym;
+	struct {
+		uint64_t lo, hi;
+	} plt[4];
+	size_t nplt;
+	struct image_plt *stub; /* sorted by address */
+	size_t nstub;
+	struct cfi cfi;
+	struct elf *elf; /* private to image.c */
+};
+
+int image_open(struct image **out, const char *path, struct err *e);
+void image_close(struct image *im); /* NULL is fine */
+
+/* Bytes of code at addr, and how many follow in *avail; NULL if none. */
+const uint8_t *image_code(const struct image *im, uint64_t addr, size_t *avail);
+/* First symbol at or before addr whose extent holds it, functions first. */
+const struct image_symbol *image_symbol_at(const struct image *im,
+					   uint64_t addr);
+/* A symbol that starts exactly at addr, functions first; NULL if none. */
+const struct image_symbol *image_symbol_exact(const struct image *im,
+					      uint64_t addr);
+const struct image_symbol *image_symbol_named(const struct image *im,
+					      const char *name);
+bool image_in_plt(const struct image *im, uint64_t addr);
+/* "puts@plt", or NULL. */
+const char *image_plt_name(const struct image *im, uint64_t addr);
+
+#endif
