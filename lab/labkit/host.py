@@ -10,6 +10,7 @@ import time
 
 from . import LabError
 from . import proc
+from .nic import Nic
 
 BOOT_LIMIT = 75		# a good boot takes 10 to 25 s with two side by side
 
@@ -106,7 +107,7 @@ class Command:
 class Host:
     """Made by Lab.hosts(); see lab/README.md for what a scenario does."""
 
-    def __init__(self, lab, name, index, memory, cpus, cpu):
+    def __init__(self, lab, name, index, memory, cpus, cpu, nics):
         self.lab = lab
         self.name = name
         self.index = index
@@ -118,6 +119,7 @@ class Host:
         self.console = os.path.join(self.dir, "console.log")
         self.mgmt = "10.77.0.%d" % index
         self.data = "10.78.0.%d" % index
+        self.nics = [Nic(self, n) for n in range(nics)]
         self.process = None
         self.sock = None
         self.commands = {}
@@ -159,9 +161,22 @@ class Host:
                 "-fsdev", "local,id=%s,path=%s,security_model=none%s" %
                 (tag, path, ro),
                 "-device", "virtio-9p-pci,fsdev=%s,mount_tag=%s" % (tag, tag)]
-        for net in self.lab.nets.values():
-            argv += net.plug(self)
+        argv += self.lab.mgmt.netdev(self) + [
+            "-device", "virtio-net-pci,netdev=mgmt0,mac=52:54:00:77:00:%02x"
+            % self.index]
+        for nic in self.nics:
+            n = nic.number
+            argv += self.lab.data.netdev(self, n) + [
+                "-device", "pcie-root-port,id=rp%d,chassis=%d,slot=%d" %
+                (n, n + 1, n + 1),
+                "-device", "igb,bus=rp%d,netdev=data%d,mac=%s" %
+                (n, n, nic.mac)]
         return argv
+
+    @property
+    def nic(self):
+        """Its first igb card."""
+        return self.nics[0]
 
     def start(self):
         argv = self.qemu()

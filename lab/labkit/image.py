@@ -27,7 +27,7 @@ HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 KERNEL = "linux-image-amd64"	# its dependency names the version
 SUITE = "backports"		# igbvf and vfio as NIC-FACTS.md describes them
 RELEASE_MIN = (6, 12)
-TOOLS = ["ethtool", "ip", "tc", "bridge", "openssl", "setpriv", "lspci"]
+TOOLS = ["dash", "ethtool", "ip", "tc", "bridge", "openssl", "setpriv", "lspci"]
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 

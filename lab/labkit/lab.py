@@ -5,31 +5,33 @@ import shutil
 import tempfile
 import time
 
-from . import LabError
+from . import LabError, LabSkip
 from .host import Host
+from .net import Net
 from .proc import Pump
 
 CPU = "max,phys-bits=36"	# VF BARs below 4 GiB: see NIC-FACTS 6.1
 
 
 class Lab:
-    def __init__(self, name, directory, image, qemu, say):
+    def __init__(self, name, build, image, qemu, say):
         self.name = name
-        self.dir = directory
+        self.build = build
+        self.dir = os.path.join(build, "lab", name)
         self.image = image
         self.qemu_binary = qemu
         self.echo = say
         self.pump = Pump()
         self.all = []
-        self.nets = {}
+        self.mgmt = self.data = None
         self.step_text = None
         self.begun = time.monotonic()
-        shutil.rmtree(directory, ignore_errors=True)
-        os.makedirs(directory)
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.makedirs(self.dir)
         # Socket names must fit in 107 bytes, which a build folder may not.
         self.run_dir = tempfile.mkdtemp(prefix="pagurus-lab-")
-        os.symlink(self.run_dir, os.path.join(directory, "run"))
-        self.record = open(os.path.join(directory, "log"), "w")
+        os.symlink(self.run_dir, os.path.join(self.dir, "run"))
+        self.record = open(os.path.join(self.dir, "log"), "w")
 
     # Telling.
 
@@ -51,14 +53,18 @@ class Lab:
 
     # Making.
 
-    def hosts(self, *names, memory=2048, cpus=2, cpu=CPU):
+    def hosts(self, *names, memory=2048, cpus=2, cpu=CPU, nics=1):
         """Boot hosts side by side: hosts("a", "b"), or hosts(2)."""
         if len(names) == 1 and isinstance(names[0], int):
             names = "abcdefgh"[:names[0]]
         self.step("boot " + ", ".join(names))
+        if self.mgmt is None:
+            self.mgmt = Net(self, "mgmt")
+            self.data = Net(self, "data")
         new = []
         for n in names:
-            h = Host(self, n, len(self.all) + 1, memory, cpus, cpu)
+            h = Host(self, n, len(self.all) + 1, memory, cpus, cpu,
+                     nics)
             self.all.append(h)
             new.append(h)
         for h in new:
@@ -82,6 +88,9 @@ class Lab:
     def equal(self, what, got, want):
         self.check(what, got == want, "got %r, want %r" % (got, want))
 
+    def skip(self, reason):
+        raise LabSkip(reason)
+
     def sleep(self, seconds):
         """Let time pass; consoles and results are read meanwhile."""
         end = time.monotonic() + seconds
@@ -93,8 +102,9 @@ class Lab:
     def close(self):
         for h in self.all:
             h.stop()
-        for n in self.nets.values():
-            n.close()
+        for n in (self.mgmt, self.data):
+            if n:
+                n.close()
         shutil.rmtree(self.run_dir, ignore_errors=True)
         run = os.path.join(self.dir, "run")
         if os.path.islink(run):
