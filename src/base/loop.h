@@ -1,8 +1,8 @@
 /*
  * The event loop: epoll, timers, signals, and calls from other threads.
  *
- * One thread runs a loop and owns all its sources; only loop_call() and
- * loop_stop() may come from elsewhere.  A callback may remove any source,
+ * One thread runs a loop and owns all its sources; only loop_call(),
+ * loop_stop() and loop_mod_fd() of a source that stays may come from elsewhere.  A callback may remove any source,
  * itself included: storage is freed once the round of events is over.
  */
 #ifndef BASE_LOOP_H

@@ -19,9 +19,9 @@ enum { PCI_EXPRESS_ENDPOINT = 0, PCI_EXPRESS_INTEGRATED = 9 };
 int pci_express_add(struct pci_config *c, uint16_t off, unsigned int type);
 
 struct pci_sriov {
-	uint16_t	total_vfs, first_offset, stride, vf_device;
-	uint64_t	vf_bar_size[6];	/* bytes; 0: none */
-	unsigned int	vf_bar_flags;	/* PCI_BAR_64 and so on, for all */
+	uint16_t total_vfs, first_offset, stride, vf_device;
+	uint64_t vf_bar_size[6];   /* bytes; 0: none */
+	unsigned int vf_bar_flags; /* PCI_BAR_64 and so on, for all */
 };
 
 /*

@@ -19,26 +19,26 @@
 #define PCI_CONFIG_SIZE 4096u
 
 struct pci_config {
-	uint8_t		val[PCI_CONFIG_SIZE];
-	uint8_t		wmask[PCI_CONFIG_SIZE];
-	uint8_t		w1c[PCI_CONFIG_SIZE];
-	uint64_t	bar_size[6];	/* bytes, 0: no BAR (or a high half) */
-	bool		bar_wide[6];	/* 64-bit, takes the next one too */
-	uint16_t	last_cap;	/* offset of the last one, 0: none */
-	uint16_t	last_ecap;
+	uint8_t val[PCI_CONFIG_SIZE];
+	uint8_t wmask[PCI_CONFIG_SIZE];
+	uint8_t w1c[PCI_CONFIG_SIZE];
+	uint64_t bar_size[6]; /* bytes, 0: no BAR (or a high half) */
+	bool bar_wide[6];     /* 64-bit, takes the next one too */
+	uint16_t last_cap;    /* offset of the last one, 0: none */
+	uint16_t last_ecap;
 };
 
 /* One register: reset value and masks.  size is 1, 2 or 4 bytes. */
 struct pci_reg {
-	uint16_t	off;
-	uint8_t		size;
-	uint32_t	val, wmask, w1c;
+	uint16_t off;
+	uint8_t size;
+	uint32_t val, wmask, w1c;
 };
 
 struct pci_ident {
-	uint16_t	vendor, device, subvendor, subdevice;
-	uint8_t		revision;
-	uint32_t	class_code;	/* 24 bits */
+	uint16_t vendor, device, subvendor, subdevice;
+	uint8_t revision;
+	uint32_t class_code; /* 24 bits */
 };
 
 #define PCI_BAR_64	 (1u << 0)

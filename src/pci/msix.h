@@ -13,21 +13,21 @@
 
 #include "pci/config.h"
 
-#define PCI_MSIX_MAX	  64u	/* vectors; one word of pending bits */
+#define PCI_MSIX_MAX	  64u /* vectors; one word of pending bits */
 #define PCI_MSIX_CAP_SIZE 12u
 
 struct pci_msix_entry {
-	uint64_t	addr;
-	uint32_t	data, ctrl;	/* ctrl bit 0: masked */
+	uint64_t addr;
+	uint32_t data, ctrl; /* ctrl bit 0: masked */
 };
 
 struct pci_msix {
-	unsigned int		n;
-	uint16_t		cap;	/* offset of the capability */
-	uint8_t			table_bar, pba_bar;
-	uint32_t		table, pba;	/* offsets in the BAR */
-	uint64_t		pending;
-	struct pci_msix_entry	entry[PCI_MSIX_MAX];
+	unsigned int n;
+	uint16_t cap; /* offset of the capability */
+	uint8_t table_bar, pba_bar;
+	uint32_t table, pba; /* offsets in the BAR */
+	uint64_t pending;
+	struct pci_msix_entry entry[PCI_MSIX_MAX];
 };
 
 /*

@@ -40,7 +40,16 @@ struct vdev_model {
 	uint64_t bar_size[6]; /* bytes, power of two; 0: no BAR */
 	unsigned int msix_bar, vectors;
 	uint32_t msix_table, msix_pba; /* offsets in msix_bar */
+	unsigned int mbx_page;	       /* of BAR 0, where the mailbox is */
+	uint32_t doorbell[4];	       /* offsets in BAR 0, for counts */
+	unsigned int ndoorbells;
 };
+
+/* All models there are: by name ("igb/82576"), by the pdev's PCI ids. */
+const struct vdev_model *vdev_model_find(const char *name);
+const struct vdev_model *vdev_model_of(uint16_t vendor, uint16_t device);
+/* The model a pdev is by itself; a message if there is none. */
+const struct vdev_model *vdev_model_of_pdev(struct pdev *p, struct err *e);
 
 enum vdev_backing { VDEV_NONE, VDEV_SOFTWARE, VDEV_HARDWARE };
 
@@ -61,9 +70,13 @@ enum vdev_backing { VDEV_NONE, VDEV_SOFTWARE, VDEV_HARDWARE };
 int vdev_create(struct vdev **out, const char *name,
 		const struct vdev_model *model, struct host *host,
 		struct loop *loop, struct err *e);
+/* In the loop's thread; closes the pdev.  NULL is fine. */
 void vdev_destroy(struct vdev *v);
 
-/* Map RAM for DMA, arm vectors, make pages direct.  Owns 'p' on success. */
+/*
+ * Map RAM for DMA, arm vectors, make pages direct.  Owns 'p' on success,
+ * has changed nothing on failure.
+ */
 int vdev_bind(struct vdev *v, struct pdev *p, enum vdev_backing kind,
 	      struct err *e);
 /* Take the pdev away: all pages trapped, DMA unmapped, vectors off. */
@@ -87,9 +100,14 @@ int vdev_untrap(struct vdev *v, unsigned int bar, unsigned int page,
 		uint32_t reason);
 uint32_t vdev_trap_reasons(struct vdev *v, unsigned int bar, unsigned int page);
 
+/* Whether the guest reaches the page with no exit right now. */
+bool vdev_page_direct(struct vdev *v, unsigned int bar, unsigned int page);
+
 /*
  * A tap on [off, off + len) of a BAR.  Returns true if it handled the
- * access (for reads: *val is the answer), false to let it pass on.
+ * access (for reads: *val is the answer), false to let it pass on.  Taps
+ * only ever see aligned accesses of 4 bytes: wider ones come as two,
+ * narrower ones never.  A NULL hook passes everything on.
  */
 struct vdev_tap {
 	unsigned int bar;
@@ -111,12 +129,24 @@ void vdev_reg_write(struct vdev *v, uint32_t off, uint32_t val);
 /*
  * Interrupts.  Normally the pdev's eventfd is the guest's irqfd.  Taken,
  * the pdev fires into fn (in the loop's thread) and only vdev_irq_inject()
- * reaches the guest; masked vectors stay pending as MSI-X says.
+ * reaches the guest; masked vectors stay pending as MSI-X says.  fn runs
+ * with the lock held and must not pause the vCPUs; after release it does
+ * not run any more.  Take, release and inject are for any thread.
+ * take: -EBUSY if taken; release: -EALREADY if not.
  */
 int vdev_irq_take(struct vdev *v, unsigned int vector, void (*fn)(void *opaque),
 		  void *opaque);
 int vdev_irq_release(struct vdev *v, unsigned int vector);
 void vdev_irq_inject(struct vdev *v, unsigned int vector);
+
+/* Told of a function-level reset by the guest, after it; lock held. */
+struct vdev_watch {
+	void (*reset)(void *opaque);
+	void *opaque;
+	struct vdev_watch *next; /* the vdev's */
+};
+void vdev_watch_add(struct vdev *v, struct vdev_watch *w); /* w stays yours */
+void vdev_watch_del(struct vdev *v, struct vdev_watch *w);
 
 /*
  * State: configuration space, MSI-X table and pending bits, trap counters.
@@ -134,5 +164,7 @@ struct vdev_counts {
 	uint64_t bad;		 /* nonsense accesses answered */
 };
 void vdev_get_counts(struct vdev *v, struct vdev_counts *out);
+void vdev_page_counts(struct vdev *v, unsigned int bar, unsigned int page,
+		      uint64_t *reads, uint64_t *writes);
 
 #endif
