@@ -1,6 +1,5 @@
 """One virtual host: QEMU, its console, and commands run inside it."""
 
-import json
 import os
 import re
 import shlex
@@ -10,32 +9,11 @@ import time
 
 from . import LabError
 from . import proc
+from .guest import Guest
 from .nic import Nic
+from .result import Result, read, tail
 
 BOOT_LIMIT = 75		# a good boot takes 10 to 25 s with two side by side
-
-
-class Result:
-    """What a command did: .status, .out (both streams), .ok."""
-
-    def __init__(self, cmd, status, out):
-        self.cmd = cmd
-        self.status = status
-        self.out = out
-
-    @property
-    def ok(self):
-        return self.status == 0
-
-    @property
-    def lines(self):
-        return self.out.splitlines()
-
-    def json(self):
-        return json.loads(self.out)
-
-    def __str__(self):
-        return self.out.strip()
 
 
 class Command:
@@ -47,6 +25,15 @@ class Command:
         self.cmd = cmd
         self.status = None
         self.base = os.path.join(host.share, "cmd", str(number))
+
+    @property
+    def fifo(self):
+        return "/run/lab-in.%d" % self.number
+
+    def send(self, text):
+        """Write to its standard input; it was spawned with stdin=True."""
+        self.host.run("cat > %s <<'LAB-END'\n%s\nLAB-END" % (
+            self.fifo, text.rstrip("\n")))
 
     @property
     def out(self):
@@ -263,14 +250,29 @@ class Host:
 
     # Commands.
 
-    def spawn(self, cmd):
-        """Start a shell script on the host and go on; see Command."""
+    def guest(self, cmd, ready=180):
+        """Start a VM whose console is the command's input and output.
+
+        With 'ready', wait that long for the lab's guest initrd to say that
+        it takes commands; see guest.py.
+        """
+        g = Guest(self.spawn(cmd, stdin=True))
+        return g.wait_ready(ready) if ready else g
+
+    def spawn(self, cmd, stdin=False):
+        """Start a shell script on the host and go on; see Command.
+
+        With 'stdin' its input is what Command.send() sends; else nothing.
+        """
         if not self._alive():
             raise LabError("host %s is not running" % self.name)
         n = self.next
         self.next += 1
         c = Command(self, n, cmd)
         with open(c.base + ".sh", "w") as f:
+            if stdin:
+                # Open at both ends, so that it never comes to an end.
+                f.write("mkfifo %s && exec 0<>%s\n" % (c.fifo, c.fifo))
             f.write(cmd + "\n")
         self.commands[n] = c
         self.sock.setblocking(True)
@@ -353,15 +355,3 @@ class Host:
 
     def __str__(self):
         return self.name
-
-
-def read(path):
-    try:
-        with open(path, "rb") as f:
-            return f.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def tail(text, lines=25):
-    return "\n".join(text.rstrip().splitlines()[-lines:])

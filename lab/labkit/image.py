@@ -58,15 +58,19 @@ class Image:
         self.say = say
         self.apt = []		# options that give apt its own state
 
-    def make(self):
-        """All of it, doing only what is stale."""
+    def make(self, extra=()):
+        """All of it, doing only what is stale.
+
+        'extra' are programs and files of this machine to have in the tree
+        besides, in bin/ and share/.
+        """
         with open(os.path.join(self.cache, ".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.kernel()
             self.key = self._key()
             self.host = self._cpio("host", self._host)
             self.guest = self._cpio("guest", self._guest)
-        self.tree()
+        self.tree(extra)
 
     # The kernel.
 
@@ -271,13 +275,18 @@ class Image:
 
     # The tree.
 
-    def tree(self):
+    def tree(self, extra):
         """Copy what is new of pagurus, helpers and tools."""
         self.tree_dir = os.path.join(self.build, "lab", "tree")
         want = {}
         programs = [os.path.join(self.build, p) for p in (
             "src/cli/pagurus", "lab/vfio-open")]
         programs += [shutil.which(t, path=PATH) for t in TOOLS]
+        for e in extra:
+            if e.startswith("/"):
+                want["share/" + os.path.basename(e)] = e
+            else:
+                programs.append(shutil.which(e, path=PATH))
         programs = [p for p in programs if p and os.path.exists(p)]
         for p in programs:
             want["bin/" + os.path.basename(p)] = p
