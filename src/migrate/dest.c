@@ -1,0 +1,670 @@
+/*
+ * The destination's engine.
+ *
+ * The peer is not trusted: every message is held to its rule, every length
+ * to a constant, RAM goes only where the manifest said RAM is, and nothing
+ * of the state is loaded before all of it has come.  mig_receive() reads
+ * like the protocol; decide() is the one place where the VM becomes ours.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/bitmap.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "migrate/mig.h"
+#include "migrate/proto.h"
+#include "migrate/ram.h"
+
+#define GREETING_MS 5000
+#define IDLE_MS	    60000 /* the source, between two messages */
+#define HANDOVER_MS 10000 /* READY to HANDOVER */
+#define RECOVERY_MS 10000 /* a lost link, to QUERY */
+
+struct part {
+	char name[MIG_NAME_MAX];
+	uint8_t *bytes;
+	uint32_t total, got;
+};
+
+struct reader {
+	struct incoming *in;
+	struct chan *chan;
+	struct ram_codec *codec;
+	uint8_t *buf;
+	pthread_t thread;
+	bool started;
+	int ret;
+	struct err e;
+	uint64_t sections, pages;
+};
+
+struct incoming {
+	struct mig_vm *vm;
+	struct chan_listener *listener;
+	struct chan *main;
+	uint8_t session[SESSION_BYTES];
+	uint8_t *buf;
+	struct mig_manifest manifest;
+	struct mig_policy policy;
+	struct mig_plan plan;
+
+	unsigned int nreaders;
+	struct reader reader[MIG_CHANNELS_MAX];
+	struct ram_target target;
+	uint64_t *written[MIG_RAM_MAX];
+
+	unsigned int nparts;
+	uint64_t part_bytes; /* promised, all parts */
+	struct part part[MIG_PARTS_MAX];
+	bool prepared;
+};
+
+/* ---- RAM ---- */
+
+static int read_ram(struct reader *r)
+{
+	struct stream_section s;
+	struct wire_in in;
+
+	for (;;) {
+		unsigned int pages;
+		int ret = stream_recv(r->chan, proto_data_rules, &s, r->buf,
+				      STREAM_PAYLOAD_MAX, &r->e);
+
+		if (ret < 0)
+			return ret;
+		if (s.id == SEC_RAM_END)
+			break;
+		ret = ram_decode(r->codec, &r->in->target, r->buf, s.len,
+				 &pages, &r->e);
+		if (ret < 0)
+			return ret;
+		r->sections++;
+		r->pages += pages;
+	}
+	wire_in_init(&in, r->buf, s.len);
+	if (get_u64(&in) != r->sections)
+		return err_set(&r->e, -EBADMSG,
+			       "RAM channel: %" PRIu64
+			       " sections came, another number was sent",
+			       r->sections);
+	return 0;
+}
+
+static void *reader_thread(void *opaque)
+{
+	struct reader *r = opaque;
+
+	r->ret = read_ram(r);
+	/* The main channel's reader must not wait for a source that cannot. */
+	if (r->ret < 0)
+		chan_abort(r->in->main);
+	return NULL;
+}
+
+static int reader_start(struct incoming *in, struct reader *r)
+{
+	int ret;
+
+	r->in = in;
+	r->buf = malloc(STREAM_PAYLOAD_MAX);
+	if (!r->buf)
+		return -ENOMEM;
+	ret = ram_codec_create(&r->codec, 0);
+	if (ret == 0)
+		ret = -pthread_create(&r->thread, NULL, reader_thread, r);
+	r->started = ret == 0;
+	return ret;
+}
+
+/*
+ * One connection that proves to be of this migration.  A stranger's is
+ * closed and does not count.
+ */
+static int accept_data(struct incoming *in, struct err *e)
+{
+	struct proto_hello h;
+	struct err why = { 0 };
+	struct chan *c;
+	int ret = chan_accept(in->listener, &c, GREETING_MS, &why);
+
+	if (ret == -ETIMEDOUT)
+		return err_set(e, ret, "the source opened too few channels");
+	if (ret < 0)
+		goto stranger;
+	chan_timeout(c, GREETING_MS);
+	ret = proto_recv_hello(c, &h, &why);
+	if (ret == 0 &&
+	    (memcmp(h.session, in->session, SESSION_BYTES) || !h.channel ||
+	     h.channel > in->nreaders || in->reader[h.channel - 1].chan))
+		ret = err_set(&why, -EPROTO, "not of this migration");
+	if (ret < 0) {
+		chan_close(c);
+		goto stranger;
+	}
+	chan_timeout(c, 0);
+	in->reader[h.channel - 1].chan = c;
+	return reader_start(in, &in->reader[h.channel - 1]);
+
+stranger:
+	log_warn("receive: a connection was refused: %s", err_text(&why, ret));
+	return 1;
+}
+
+static int accept_readers(struct incoming *in, struct err *e)
+{
+	unsigned int strangers = 0;
+
+	for (unsigned int n = 0; n < in->nreaders;) {
+		int ret = accept_data(in, e);
+
+		if (ret < 0)
+			return ret;
+		if (ret == 0)
+			n++;
+		else if (++strangers > 64)
+			return err_set(e, -EPROTO, "too many strangers");
+	}
+	return 0;
+}
+
+/* All channels at their RAM_END, or the first failure. */
+static int join_readers(struct incoming *in, bool abort, struct err *e)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; i < in->nreaders; i++) {
+		struct reader *r = &in->reader[i];
+
+		if (!r->started)
+			continue;
+		if (abort)
+			chan_abort(r->chan);
+		pthread_join(r->thread, NULL);
+		r->started = false;
+		if (r->ret < 0 && ret == 0) {
+			ret = err_set(e, r->ret, "%s", err_text(&r->e, r->ret));
+			abort = true;
+		}
+	}
+	return ret;
+}
+
+/* ---- before RAM ---- */
+
+static int take_manifest(struct incoming *in, struct err *e)
+{
+	struct wire_out o;
+	struct wire_in w;
+	size_t len;
+	int ret;
+
+	ret = proto_expect(in->main, SEC_MANIFEST, in->buf, &len, e);
+	if (ret < 0)
+		return ret;
+	wire_in_init(&w, in->buf, len);
+	in->policy.fallback_software = get_u8(&w);
+	ret = mig_manifest_get(&w, &in->manifest, e);
+	if (ret < 0)
+		return ret;
+	ret = in->vm->ops->offer(in->vm, &in->manifest, &in->policy, &in->plan,
+				 e);
+	if (ret < 0)
+		return ret;
+	wire_out_init(&o, in->buf, STREAM_PAYLOAD_MAX);
+	mig_plan_put(&o, &in->plan);
+	ret = o.err ? o.err
+		    : proto_send(in->main, SEC_PLAN, in->buf, wire_used(&o));
+	return ret < 0 ? err_sys(e, ret, "answering with the plan") : 0;
+}
+
+/* 1: the source only wanted to know. */
+static int take_prepare(struct incoming *in, struct err *e)
+{
+	struct stream_section s;
+	struct wire_in w;
+	int ret = proto_recv(in->main, &s, in->buf, e);
+
+	if (ret < 0)
+		return ret;
+	if (s.id == SEC_BYE)
+		return 1;
+	if (s.id != SEC_PREPARE)
+		return err_set(e, -EPROTO, "'%s' where 'prepare' was expected",
+			       proto_name(s.id));
+	ret = mig_plan_verdict(&in->plan, e);
+	if (ret < 0)
+		return ret;
+	wire_in_init(&w, in->buf, s.len);
+	in->nreaders = get_u32(&w);
+	if (!in->nreaders || in->nreaders > MIG_CHANNELS_MAX) {
+		in->nreaders = 0;
+		return err_set(e, -EPROTO, "channels: must be 1..%u",
+			       MIG_CHANNELS_MAX);
+	}
+	ret = in->vm->ops->prepare(in->vm, &in->manifest, &in->plan, e);
+	if (ret < 0)
+		return ret;
+	in->prepared = true;
+	in->target.n = in->vm->ops->ram(in->vm, &in->target.ram);
+	in->target.written = in->written;
+	if (in->target.n != in->manifest.nram)
+		return err_set(e, -EINVAL, "RAM: not as in the manifest");
+	for (size_t i = 0; i < in->target.n; i++) {
+		in->written[i] =
+			bitmap_alloc(in->target.ram[i].size >> PAGE_SHIFT);
+		if (!in->written[i])
+			return -ENOMEM;
+	}
+	ret = proto_send(in->main, SEC_PREPARED, NULL, 0);
+	if (ret < 0)
+		return err_sys(e, ret, "answering 'prepared'");
+	return accept_readers(in, e);
+}
+
+/* ---- state ---- */
+
+static struct part *part_of(struct incoming *in, const char *name,
+			    uint32_t total, struct err *e)
+{
+	struct part *p;
+
+	for (unsigned int i = 0; i < in->nparts; i++)
+		if (!strcmp(in->part[i].name, name))
+			return &in->part[i];
+	if (in->nparts == MIG_PARTS_MAX || total > MIG_PART_SIZE_MAX ||
+	    in->part_bytes + total > MIG_STATE_SIZE_MAX) {
+		err_set(e, -EFBIG, "state part '%s': too many or too large",
+			name);
+		return NULL;
+	}
+	p = &in->part[in->nparts];
+	p->bytes = malloc(total ? total : 1);
+	if (!p->bytes) {
+		err_set(e, -ENOMEM, "state part '%s': no memory", name);
+		return NULL;
+	}
+	strcpy(p->name, name);
+	p->total = total;
+	p->got = 0;
+	in->part_bytes += total;
+	in->nparts++;
+	return p;
+}
+
+static int take_state(struct incoming *in, size_t len, struct err *e)
+{
+	char name[MIG_NAME_MAX];
+	uint32_t at, total;
+	struct wire_in w;
+	struct part *p;
+	size_t n;
+
+	wire_in_init(&w, in->buf, len);
+	get_str(&w, name, sizeof(name));
+	at = get_u32(&w);
+	total = get_u32(&w);
+	n = wire_left(&w);
+	if (w.err || !name[0])
+		return err_set(e, -EBADMSG, "state: malformed");
+	p = part_of(in, name, total, e);
+	if (!p)
+		return e && e->code ? e->code : -EBADMSG;
+	/* Pieces come in order, none twice, none beyond the promise. */
+	if (total != p->total || at != p->got || n > total - at)
+		return err_set(e, -EBADMSG, "state part '%s': out of order",
+			       name);
+	get_bytes(&w, p->bytes + at, n);
+	p->got += (uint32_t)n;
+	return 0;
+}
+
+static int take_commit(struct incoming *in, size_t len, struct err *e)
+{
+	struct wire_in w;
+	uint64_t parts, bytes;
+
+	wire_in_init(&w, in->buf, len);
+	parts = get_u64(&w);
+	bytes = get_u64(&w);
+	if (parts != in->nparts || bytes != in->part_bytes)
+		return err_set(e, -EBADMSG,
+			       "commit: %" PRIu64 " parts of %" PRIu64
+			       " bytes announced, %u of %" PRIu64 " came",
+			       parts, bytes, in->nparts, in->part_bytes);
+	for (unsigned int i = 0; i < in->nparts; i++)
+		if (in->part[i].got != in->part[i].total)
+			return err_set(e, -EBADMSG, "state part '%s': short",
+				       in->part[i].name);
+	return 0;
+}
+
+static int take_all(struct incoming *in, struct err *e)
+{
+	struct stream_section s;
+	int ret;
+
+	for (;;) {
+		ret = proto_recv(in->main, &s, in->buf, e);
+		if (ret < 0)
+			return ret;
+		if (s.id == SEC_COMMIT)
+			break;
+		if (s.id != SEC_STATE)
+			return err_set(e, -EPROTO,
+				       "'%s' where 'state' was expected",
+				       proto_name(s.id));
+		ret = take_state(in, s.len, e);
+		if (ret < 0)
+			return ret;
+	}
+	ret = take_commit(in, s.len, e);
+	return ret < 0 ? ret : join_readers(in, false, e);
+}
+
+static int load_all(struct incoming *in, struct err *e)
+{
+	for (unsigned int i = 0; i < in->nparts; i++) {
+		struct part *p = &in->part[i];
+		struct wire_in w;
+		int ret;
+
+		wire_in_init(&w, p->bytes, p->total);
+		ret = in->vm->ops->load(in->vm, p->name, &w, e);
+		if (ret == 0)
+			ret = wire_done(&w);
+		if (ret < 0)
+			return err_sys(e, ret, "state part '%s'", p->name);
+	}
+	return in->vm->ops->ready(in->vm, e);
+}
+
+/* ---- the hand-over ---- */
+
+static int answer_query(struct chan *c, const uint8_t *session,
+			enum proto_outcome outcome)
+{
+	struct proto_hello h, me = { .version_min = PROTO_VERSION_MIN,
+				     .version_max = PROTO_VERSION_MAX,
+				     .channel = CHANNEL_QUERY,
+				     .program = "pagurus " PAGURUS_VERSION };
+	uint8_t *buf, word[4];
+	struct wire_out o;
+	size_t len;
+	int ret;
+
+	chan_timeout(c, GREETING_MS);
+	ret = proto_recv_hello(c, &h, NULL);
+	if (ret < 0)
+		return ret;
+	if (h.channel != CHANNEL_QUERY ||
+	    memcmp(h.session, session, SESSION_BYTES))
+		return -EPROTO;
+	buf = malloc(STREAM_PAYLOAD_MAX);
+	if (!buf)
+		return -ENOMEM;
+	memcpy(me.session, session, SESSION_BYTES);
+	ret = proto_send_hello(c, &me);
+	if (ret == 0)
+		ret = proto_expect(c, SEC_QUERY, buf, &len, NULL);
+	free(buf);
+	if (ret < 0)
+		return ret;
+	wire_out_init(&o, word, sizeof(word));
+	put_u32(&o, outcome);
+	return proto_send(c, SEC_OUTCOME, word, sizeof(word));
+}
+
+/*
+ * READY was said.  0: HANDOVER came, the VM is ours.  Anything else is a
+ * decision against it, made here and told to a source that asks.
+ */
+static int decide(struct incoming *in, struct err *e)
+{
+	uint64_t until;
+	size_t len;
+	int ret;
+
+	chan_timeout(in->main, HANDOVER_MS);
+	ret = proto_expect(in->main, SEC_HANDOVER, in->buf, &len, e);
+	if (ret == 0 || ret == -ECANCELED)
+		return ret;
+	/*
+	 * The link broke, and the source may have sent what never came.  It
+	 * will ask; stay until it has, or can be assumed to have resumed.
+	 */
+	until = now_ns() + RECOVERY_MS * 1000000ull;
+	while (now_ns() < until) {
+		struct chan *c;
+
+		if (chan_accept(in->listener, &c, 500, NULL) < 0)
+			continue;
+		if (answer_query(c, in->session, OUTCOME_ABORTED) == 0)
+			until = 0;
+		chan_close(c);
+	}
+	return ret;
+}
+
+struct mig_incoming {
+	struct chan_listener *listener;
+	struct chan *main;
+	uint8_t session[SESSION_BYTES];
+	pthread_t thread;
+	int quit; /* eventfd */
+};
+
+/* The VM runs here.  Say so until the source has heard. */
+static void *testify(void *opaque)
+{
+	struct mig_incoming *k = opaque;
+	struct pollfd p[2] = { { .fd = k->quit, .events = POLLIN },
+			       { .fd = chan_listener_fd(k->listener),
+				 .events = POLLIN } };
+	uint8_t *buf = malloc(STREAM_PAYLOAD_MAX);
+	bool heard = false;
+	size_t len;
+
+	if (proto_send(k->main, SEC_RUNNING, NULL, 0) == 0 && buf) {
+		chan_timeout(k->main, HANDOVER_MS);
+		heard = proto_expect(k->main, SEC_BYE, buf, &len, NULL) == 0;
+	}
+	free(buf);
+	while (!heard && poll(p, 2, -1) >= 0 && !p[0].revents) {
+		struct chan *c;
+
+		if (chan_accept(k->listener, &c, 0, NULL) < 0)
+			continue;
+		heard = answer_query(c, k->session, OUTCOME_RUNNING) == 0;
+		chan_close(c);
+	}
+	return NULL;
+}
+
+static int keep_testifying(struct incoming *in, struct mig_incoming **out)
+{
+	struct mig_incoming *k = calloc(1, sizeof(*k));
+	int ret;
+
+	if (!k)
+		return -ENOMEM;
+	k->listener = in->listener;
+	k->main = in->main;
+	memcpy(k->session, in->session, SESSION_BYTES);
+	k->quit = eventfd(0, EFD_CLOEXEC);
+	ret = k->quit < 0 ? -errno
+			  : -pthread_create(&k->thread, NULL, testify, k);
+	if (ret < 0) {
+		close_fd(&k->quit);
+		free(k);
+		return ret;
+	}
+	*out = k;
+	return 0;
+}
+
+void mig_incoming_close(struct mig_incoming *k)
+{
+	if (!k)
+		return;
+	eventfd_write(k->quit, 1);
+	chan_abort(k->main);
+	pthread_join(k->thread, NULL);
+	chan_close(k->main);
+	close(k->quit);
+	free(k);
+}
+
+/* ---- the whole ---- */
+
+static int greet_source(struct incoming *in, struct err *e)
+{
+	struct proto_hello h, me = { .version_min = PROTO_VERSION_MIN,
+				     .version_max = PROTO_VERSION_MAX,
+				     .program = "pagurus " PAGURUS_VERSION };
+	int ret;
+
+	chan_timeout(in->main, GREETING_MS);
+	ret = proto_recv_hello(in->main, &h, e);
+	if (ret < 0)
+		return ret;
+	if (h.channel != CHANNEL_MAIN)
+		return err_set(e, -EPROTO,
+			       "a data channel or a query of a migration "
+			       "that is not going on here");
+	memcpy(in->session, h.session, SESSION_BYTES);
+	memcpy(me.session, h.session, SESSION_BYTES);
+	ret = proto_send_hello(in->main, &me);
+	if (ret < 0)
+		return err_sys(e, ret, "greeting the source");
+	chan_timeout(in->main, IDLE_MS);
+	return 0;
+}
+
+/* 0: hand-over; 1: a mere check. */
+static int converse(struct incoming *in, struct err *e)
+{
+	int ret = greet_source(in, e);
+
+	if (ret == 0)
+		ret = take_manifest(in, e);
+	if (ret == 0)
+		ret = take_prepare(in, e);
+	if (ret != 0)
+		return ret;
+	/* Pre-copy takes what it takes; keepalive notices a dead peer. */
+	chan_timeout(in->main, 0);
+	ret = take_all(in, e);
+	if (ret == 0)
+		ret = load_all(in, e);
+	if (ret < 0)
+		return ret;
+	ret = proto_send(in->main, SEC_READY, NULL, 0);
+	if (ret < 0)
+		return err_sys(e, ret, "answering 'ready'");
+	return decide(in, e);
+}
+
+static void clear(struct incoming *in)
+{
+	join_readers(in, true, NULL);
+	for (unsigned int i = 0; i < MIG_CHANNELS_MAX; i++) {
+		chan_close(in->reader[i].chan);
+		ram_codec_destroy(in->reader[i].codec);
+		free(in->reader[i].buf);
+	}
+	for (unsigned int i = 0; i < MIG_RAM_MAX; i++)
+		free(in->written[i]);
+	for (unsigned int i = 0; i < in->nparts; i++)
+		free(in->part[i].bytes);
+	free(in->buf);
+	free(in);
+}
+
+/* What went wrong: a reader's failure explains a broken main channel. */
+static void explain(struct incoming *in, struct err *e)
+{
+	struct err first = { 0 };
+
+	if (join_readers(in, true, &first) < 0 && e && e->code == -EPIPE &&
+	    first.code != -EPIPE)
+		*e = first;
+}
+
+/*
+ * 0: ours; 1: wait for the next, this was a check or never got as far as
+ * making a VM; -errno: a migration came to nothing.
+ */
+static int serve(struct mig_vm *vm, struct chan_listener *l, struct chan *main,
+		 struct mig_incoming **keep, struct err *e)
+{
+	struct incoming *in = calloc(1, sizeof(*in));
+	int ret;
+
+	if (!in) {
+		chan_close(main);
+		return -ENOMEM;
+	}
+	in->vm = vm;
+	in->listener = l;
+	in->main = main;
+	in->buf = malloc(STREAM_PAYLOAD_MAX);
+	ret = in->buf ? converse(in, e) : -ENOMEM;
+	if (ret == 0) {
+		vm->ops->run(vm);
+		/* Without a witness the source times out and asks in vain. */
+		if (keep_testifying(in, keep) < 0) {
+			log_error("receive: no memory to confirm the "
+				  "hand-over");
+			chan_close(main);
+			*keep = NULL;
+		}
+		clear(in);
+		return 0;
+	}
+	if (ret == 1)
+		log_info("receive: a check was answered");
+	if (ret < 0) {
+		proto_send_abort(main, err_text(e, ret));
+		explain(in, e);
+		if (in->prepared) {
+			vm->ops->drop(vm);
+		} else {
+			log_warn("receive: %s", err_text(e, ret));
+			ret = 1;
+		}
+	}
+	chan_close(main);
+	clear(in);
+	return ret;
+}
+
+int mig_receive(struct mig_vm *vm, struct chan_listener *l,
+		struct mig_incoming **keep, struct err *e)
+{
+	*keep = NULL;
+	for (;;) {
+		struct err why = { 0 };
+		struct chan *c;
+		int ret = chan_accept(l, &c, -1, &why);
+
+		/* Somebody who cannot shake hands ends nothing. */
+		if (ret == -EPROTO) {
+			log_warn("receive: %s", err_text(&why, ret));
+			continue;
+		}
+		if (ret == 0)
+			ret = serve(vm, l, c, keep, &why);
+		if (ret < 0)
+			return err_set(e, ret, "%s", err_text(&why, ret));
+		if (ret == 0)
+			return 0;
+	}
+}

@@ -1,0 +1,205 @@
+/*
+ * Live migration: the two engines and what they ask of a machine.
+ *
+ * The source drives: manifest, plan, preparation, engagement of the
+ * devices, rounds of RAM, switch-over, hand-over.  docs/stream.md has the
+ * messages, DESIGN the reasons.  Both engines run in the caller's thread
+ * and block; mig_cancel() from any thread ends a source early.
+ *
+ * Who may run the VM is decided at the destination, in one step: READY
+ * becomes RUNNING on the source's HANDOVER, or ABORTED on anything else.
+ * Until the source has sent HANDOVER it may resume at will; afterwards it
+ * asks, and resumes only if the destination says ABORTED or is no more.
+ */
+#ifndef MIGRATE_MIG_H
+#define MIGRATE_MIG_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/wire.h"
+#include "migrate/chan.h"
+#include "migrate/manifest.h"
+#include "migrate/plan.h"
+#include "vdev/host.h"
+
+#define MIG_CHANNELS_MAX   16
+#define MIG_PARTS_MAX	   32	       /* named pieces of state */
+#define MIG_PART_SIZE_MAX  (8u << 20)  /* bytes, each */
+#define MIG_STATE_SIZE_MAX (32u << 20) /* bytes, all of them */
+
+/*
+ * The machine, on either side.  Calls come from the engine's thread.
+ * Every call that can fail leaves the machine able to go on.
+ */
+struct mig_vm;
+
+struct mig_vm_ops {
+	size_t (*ram)(struct mig_vm *vm, const struct host_ram **out);
+
+	/* ---- source ---- */
+	void (*describe)(struct mig_vm *vm, struct mig_manifest *out);
+	/*
+	 * The dirty log: KVM's, OR what devices marked.  Bit n is page n of
+	 * the RAM regions laid end to end.  fetch sets bits and forgets.
+	 */
+	int (*dirty_start)(struct mig_vm *vm);
+	int (*dirty_fetch)(struct mig_vm *vm, uint64_t *bitmap);
+	void (*dirty_stop)(struct mig_vm *vm);
+	/* Devices: into shadowing, or quiesced, as the plan says. */
+	int (*engage)(struct mig_vm *vm, const struct mig_plan *plan,
+		      struct err *e);
+	/* vCPUs are paused: stop DMA, account for what is in flight. */
+	int (*drain)(struct mig_vm *vm, struct err *e);
+	/* Undo engage and drain, wherever they got to: direct again. */
+	void (*release)(struct mig_vm *vm);
+	int (*pause)(struct mig_vm *vm);
+	void (*resume)(struct mig_vm *vm);
+	/* 0..99 percent of the time vCPUs are held. */
+	void (*throttle)(struct mig_vm *vm, unsigned int percent);
+	/* State part n: its name, or NULL behind the last. */
+	const char *(*part)(struct mig_vm *vm, unsigned int n);
+	int (*save)(struct mig_vm *vm, unsigned int n, struct wire_out *o);
+	/* What devices did, for the report: a new object, or NULL. */
+	json_t *(*device_stats)(struct mig_vm *vm);
+
+	/* ---- destination ---- */
+	/* What can stand behind each device; moves nothing. */
+	int (*offer)(struct mig_vm *vm, const struct mig_manifest *m,
+		     const struct mig_policy *policy, struct mig_plan *out,
+		     struct err *e);
+	/* Make RAM and devices; nothing may run or do DMA yet. */
+	int (*prepare)(struct mig_vm *vm, const struct mig_manifest *m,
+		       const struct mig_plan *plan, struct err *e);
+	int (*load)(struct mig_vm *vm, const char *part, struct wire_in *in,
+		    struct err *e);
+	/* All parts are in: last checks that can still say no. */
+	int (*ready)(struct mig_vm *vm, struct err *e);
+	/* Ours now: run.  May not fail any more. */
+	void (*run)(struct mig_vm *vm);
+	/* It came to nothing: drop what prepare made. */
+	void (*drop)(struct mig_vm *vm);
+};
+
+struct mig_vm {
+	const struct mig_vm_ops *ops;
+};
+
+/* Phases, in order; both the progress and the report name them. */
+enum mig_phase {
+	MIG_CONNECT,
+	MIG_CHECK,
+	MIG_PREPARE,
+	MIG_ENGAGE,
+	MIG_PRECOPY,
+	/* the outage begins */
+	MIG_PAUSE,
+	MIG_DRAIN,
+	MIG_LAST_RAM,
+	MIG_STATE,
+	MIG_LOAD,
+	MIG_HANDOVER,
+	/* the outage ends */
+	MIG_DONE,
+	MIG_PHASES,
+};
+const char *mig_phase_name(enum mig_phase p);
+
+struct mig_progress {
+	enum mig_phase phase;
+	unsigned int round;    /* of pre-copy, from 1 */
+	uint64_t ram;	       /* bytes of RAM in all */
+	uint64_t sent;	       /* bytes on the wire */
+	uint64_t remaining;    /* bytes of RAM still to send */
+	uint64_t rate;	       /* bytes/s on the wire, lately */
+	uint64_t dirty_rate;   /* bytes/s, last round */
+	uint64_t downtime_ns;  /* expected; then measured */
+	unsigned int throttle; /* percent */
+	uint64_t elapsed_ns;
+};
+
+struct mig_params {
+	const char *dest; /* address */
+	const struct chan_tls *tls;
+	uint64_t max_downtime_ns;
+	uint64_t bandwidth; /* bytes/s; 0: no cap */
+	unsigned int connections;
+	int zstd_level; /* 0: off */
+	struct mig_policy policy;
+	bool stall_is_final;	  /* cancel when stalled */
+	unsigned int recovery_ms; /* asking after a lost link */
+	void (*progress)(void *opaque, const struct mig_progress *p);
+	void *opaque;
+};
+
+#define MIG_ROUNDS_KEPT 64
+
+struct mig_round {
+	uint64_t pages, zero_pages, bytes, ns;
+	uint64_t dirty_pages; /* found at its end */
+};
+
+/* Everything a report needs; filled also when the migration failed. */
+struct mig_result {
+	struct mig_plan plan;
+	uint64_t t0_ns;		       /* monotonic */
+	uint64_t phase_ns[MIG_PHASES]; /* spent in each */
+	uint64_t phase_at[MIG_PHASES]; /* entered, 0: never */
+	uint64_t downtime_ns;	       /* pause .. the destination runs */
+	uint64_t total_ns;
+	uint64_t bytes, state_bytes;
+	unsigned int rounds;
+	struct mig_round round[MIG_ROUNDS_KEPT];
+	unsigned int max_throttle;
+	char transport[96];
+	json_t *devices; /* or NULL; yours to decref */
+};
+
+/* Where the VM is afterwards; also the command's exit status. */
+enum mig_outcome {
+	MIG_RUNS_THERE = 0,
+	MIG_RUNS_HERE = 1,
+	MIG_UNDECIDED = 2, /* paused here; the destination is silent */
+};
+
+struct mig_source;
+
+int mig_source_create(struct mig_source **out, struct mig_vm *vm,
+		      const struct mig_params *p);
+void mig_source_destroy(struct mig_source *s);
+
+/* Connect, exchange manifest and plan, part again: moves nothing. */
+int mig_check(struct mig_source *s, struct mig_plan *plan, struct err *e);
+
+/*
+ * The whole migration.  With MIG_RUNS_HERE the VM runs, its devices direct;
+ * with MIG_RUNS_THERE it is paused for good and is to be torn down.
+ */
+enum mig_outcome mig_run(struct mig_source *s, struct mig_result *r,
+			 struct err *e);
+
+/* -EBUSY once the hand-over has begun: then it is too late. */
+int mig_cancel(struct mig_source *s);
+
+/*
+ * After MIG_UNDECIDED: ask the destination again, for at most timeout_ms.
+ * Resumes the VM where that is safe, and says where it is now.
+ */
+enum mig_outcome mig_resolve(struct mig_source *s, unsigned int timeout_ms,
+			     struct err *e);
+
+/*
+ * The destination: serve one incoming migration on a listener.  Checks are
+ * answered and waited past.  Returns 0 when the VM runs here (the source
+ * has been told), -errno when it came to nothing.  *keep gets a handle that
+ * goes on answering "running" to a source that lost the answer; close it
+ * when the VM ends.
+ */
+struct mig_incoming;
+int mig_receive(struct mig_vm *vm, struct chan_listener *l,
+		struct mig_incoming **keep, struct err *e);
+void mig_incoming_close(struct mig_incoming *k); /* NULL is fine */
+
+#endif
