@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/file.h>
@@ -112,8 +113,8 @@ int sock_accept(int fd)
 	return c < 0 ? -errno : c;
 }
 
-static int send_some(int fd, const void *buf, size_t len, const int *fds,
-		     size_t nfds, size_t *sent)
+ssize_t sock_try_send(int fd, const void *buf, size_t len, const int *fds,
+		      size_t nfds)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(int) * SOCK_FDS_MAX)];
@@ -123,6 +124,8 @@ static int send_some(int fd, const void *buf, size_t len, const int *fds,
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t n;
 
+	if (nfds > SOCK_FDS_MAX)
+		return -E2BIG;
 	if (nfds) {
 		struct cmsghdr *c;
 
@@ -135,37 +138,53 @@ static int send_some(int fd, const void *buf, size_t len, const int *fds,
 		c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
 		memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
 	}
-	n = sendmsg(fd, &m, MSG_NOSIGNAL);
-	if (n < 0)
-		return -errno;
-	*sent = (size_t)n;
+	do {
+		n = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+/* Milliseconds until 'end' for poll(), rounded up; -1 for ever. */
+static int wait_ms(uint64_t end)
+{
+	uint64_t now = now_ns();
+
+	if (end == UINT64_MAX)
+		return -1;
+	if (now >= end)
+		return 0;
+	return (int)MIN((end - now + 999999) / 1000000, (uint64_t)INT_MAX);
+}
+
+int sock_send_until(int fd, const void *buf, size_t len, const int *fds,
+		    size_t nfds, uint64_t end)
+{
+	const char *p = buf;
+
+	do {
+		struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+		ssize_t n = sock_try_send(fd, p, len, fds, nfds);
+
+		if (n == -EAGAIN) {
+			int ms = wait_ms(end);
+
+			if (ms == 0)
+				return -ETIMEDOUT;
+			poll(&pfd, 1, ms);
+			continue;
+		}
+		if (n < 0)
+			return (int)n;
+		nfds = 0; /* they travel with the first byte */
+		p += n;
+		len -= (size_t)n;
+	} while (len);
 	return 0;
 }
 
 int sock_send(int fd, const void *buf, size_t len, const int *fds, size_t nfds)
 {
-	const char *p = buf;
-
-	if (nfds > SOCK_FDS_MAX)
-		return -E2BIG;
-	do {
-		struct pollfd pfd = { .fd = fd, .events = POLLOUT };
-		size_t n = 0;
-		int ret = send_some(fd, p, len, fds, nfds, &n);
-
-		if (ret == -EINTR)
-			continue;
-		if (ret == -EAGAIN) {
-			poll(&pfd, 1, -1);
-			continue;
-		}
-		if (ret < 0)
-			return ret;
-		nfds = 0; /* they travel with the first byte */
-		p += n;
-		len -= n;
-	} while (len);
-	return 0;
+	return sock_send_until(fd, buf, len, fds, nfds, UINT64_MAX);
 }
 
 ssize_t sock_recv(int fd, void *buf, size_t len, int *fds, size_t *nfds)

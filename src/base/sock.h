@@ -9,6 +9,7 @@
 #define BASE_SOCK_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -22,6 +23,17 @@ int sock_accept(int fd);
 
 /* All of it, or -errno; a peer that is gone is -EPIPE, never a signal. */
 int sock_send(int fd, const void *buf, size_t len, const int *fds, size_t nfds);
+
+/* As sock_send; -ETIMEDOUT when not all of it is gone by now_ns() time 'end'. */
+int sock_send_until(int fd, const void *buf, size_t len, const int *fds,
+		    size_t nfds, uint64_t end);
+
+/*
+ * One send that does not wait, on a socket of any mode.  Returns the bytes
+ * taken (the descriptors travel with the first), -EAGAIN, or -errno.
+ */
+ssize_t sock_try_send(int fd, const void *buf, size_t len, const int *fds,
+		      size_t nfds);
 
 /*
  * One receive.  *nfds is the room in 'fds' going in and the number received

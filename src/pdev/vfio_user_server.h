@@ -130,8 +130,8 @@ void *vfu_dma_find(struct vfu_server *s, uint64_t iova, uint64_t len,
 		   uint32_t prot);
 
 /*
- * Any thread: these bytes were written by the device.  Call it after the
- * write and before the client can learn of it; costs a load when nobody logs.
+ * Inside: these bytes were written by the device.  Call it after the write
+ * and before the client can learn of it; costs a load when nobody logs.
  */
 void vfu_dma_mark(struct vfu_server *s, uint64_t iova, uint64_t len);
 
