@@ -8,11 +8,12 @@
 #include "base/util.h"
 #include "pdev/backend.h"
 
-/* Which back end a spec names: the first whose prefix fits. */
+/* Which back end a spec names: the first whose prefix fits; it gets the rest. */
 static const struct {
 	const char *prefix;
-	int (*open)(struct pdev **out, const char *spec, struct err *e);
+	int (*open)(struct pdev **out, const char *rest, struct err *e);
 } backends[] = {
+	{ "", pdev_vfio_open },
 	{ NULL, NULL },
 };
 
@@ -27,10 +28,11 @@ int pdev_open(struct pdev **out, const char *spec, struct err *e)
 			       "0000:01:10.0 or vfio-user:SOCKET",
 			       spec);
 	for (size_t i = 0; backends[i].open; i++) {
-		if (strncmp(spec, backends[i].prefix,
-			    strlen(backends[i].prefix)))
+		size_t len = strlen(backends[i].prefix);
+
+		if (strncmp(spec, backends[i].prefix, len))
 			continue;
-		ret = backends[i].open(&p, spec, e);
+		ret = backends[i].open(&p, spec + len, e);
 		if (ret < 0)
 			return ret;
 		snprintf(p->name, sizeof(p->name), "%s", spec);
@@ -154,4 +156,10 @@ int pdev_dma_unmap(struct pdev *p, uint64_t iova, uint64_t size)
 int pdev_reset(struct pdev *p)
 {
 	return p->ops->reset ? p->ops->reset(p) : -ENOTSUP;
+}
+
+void pdev_on_gone(struct pdev *p, void (*fn)(void *opaque), void *opaque)
+{
+	if (p->ops->on_gone)
+		p->ops->on_gone(p, fn, opaque);
 }

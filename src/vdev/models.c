@@ -13,7 +13,7 @@
 	.bar_size = { [0] = IGBVF_BAR0_SIZE, [3] = IGBVF_BAR3_SIZE }, \
 	.msix_bar = IGBVF_MSIX_BAR, .vectors = IGB_VECTORS_VF,        \
 	.msix_table = IGBVF_MSIX_TABLE, .msix_pba = IGBVF_MSIX_PBA,   \
-	.mbx_page = IGBVF_PAGE_MBX
+	.mbx_page = IGBVF_PAGE_MBX, .scratch = IGBVF_RDBAH
 
 static const struct vdev_model models[] = {
 	{

@@ -156,6 +156,37 @@ static int fits(struct vdev *v, const struct pdev *p, struct err *e)
 	return 0;
 }
 
+/*
+ * A BAR that decodes nowhere reads as zeros or ones and keeps nothing.  Seen
+ * with VF BARs above 4 GiB on an emulated card, and where the PF's driver
+ * has left memory space off; the guest's driver would only say that the PF
+ * is still in reset.
+ */
+static int bar_alive(struct vdev *v, struct err *e)
+{
+	uint32_t reg = v->model->scratch, old, seen[2] = { 0 };
+	static const uint32_t mark[2] = { 0xa5, 0x5a };
+	int ret = pdev_read32(v->pdev, PDEV_BAR0, reg, &old);
+
+	for (unsigned int i = 0; ret == 0 && i < 2; i++) {
+		ret = pdev_write32(v->pdev, PDEV_BAR0, reg, mark[i]);
+		if (ret == 0)
+			ret = pdev_read32(v->pdev, PDEV_BAR0, reg, &seen[i]);
+	}
+	if (ret == 0)
+		ret = pdev_write32(v->pdev, PDEV_BAR0, reg, old);
+	if (ret < 0)
+		return err_sys(e, ret, "%s: BAR 0 cannot be accessed",
+			       v->pdev->name);
+	if ((seen[0] & 0xff) == mark[0] && (seen[1] & 0xff) == mark[1])
+		return 0;
+	return err_set(e, -EIO,
+		       "%s: BAR 0 does not answer (wrote 0x%x, read 0x%x): is "
+		       "the PF up and its SR-IOV memory space on? An emulated "
+		       "VF needs its BAR below 4 GiB",
+		       v->pdev->name, mark[1], seen[1]);
+}
+
 int vdev_bind(struct vdev *v, struct pdev *p, enum vdev_backing kind,
 	      struct err *e)
 {
@@ -183,6 +214,9 @@ int vdev_bind(struct vdev *v, struct pdev *p, enum vdev_backing kind,
 			p->name);
 		goto unmap;
 	}
+	ret = bar_alive(v, e);
+	if (ret < 0)
+		goto unmap;
 	ret = vdev_irqs_arm(v);
 	if (ret < 0) {
 		err_sys(e, ret, "%s: cannot enable its %u MSI-X vectors",

@@ -43,6 +43,8 @@ struct vdev_model {
 	unsigned int mbx_page;	       /* of BAR 0, where the mailbox is */
 	uint32_t doorbell[4];	       /* offsets in BAR 0, for counts */
 	unsigned int ndoorbells;
+	/* A register of BAR 0 with no side effect, 8 writable bits or more. */
+	uint32_t scratch;
 };
 
 /* All models there are: by name ("igb/82576"), by the pdev's PCI ids. */
