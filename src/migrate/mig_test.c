@@ -46,7 +46,7 @@ struct machine {
 
 	enum mig_action action; /* what offer() decides */
 	int fail_drain, fail_ready, fail_prepare;
-	unsigned int engaged, drained, released, dropped, runs;
+	_Atomic unsigned int engaged, drained, released, dropped, runs;
 	uint64_t counter; /* the state */
 };
 
@@ -278,10 +278,10 @@ struct proxy {
 	char path[96], to[96];
 	int listen_fd, quit[2];
 	pthread_t thread;
-	int64_t left; /* bytes until the cut; < 0: never */
-	uint64_t carried;
-	bool dead_after; /* no new connections after the cut */
-	bool cut;
+	_Atomic int64_t left; /* bytes until the cut; < 0: never */
+	_Atomic uint64_t carried;
+	_Atomic bool dead_after; /* no new connections after the cut */
+	_Atomic bool cut;
 	int fd[64]; /* pairs: even from, odd to */
 	unsigned int n;
 };
