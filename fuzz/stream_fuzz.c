@@ -1,0 +1,98 @@
+// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c libs: ssl crypto zstd
+/*
+ * What a hostile source can send: sections, manifest, plan, RAM chunks.
+ * The sum of each section is made right first, or the fuzzer would never get
+ * past it.
+ */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bitmap.h"
+#include "base/util.h"
+#include "migrate/manifest.h"
+#include "migrate/plan.h"
+#include "migrate/proto.h"
+#include "migrate/ram.h"
+
+/* plan.c prints plans as JSON; nothing of that is under test here. */
+json_t *json_pack(const char *fmt, ...)
+{
+	return NULL;
+}
+json_t *json_array(void)
+{
+	return NULL;
+}
+int json_array_append_new(json_t *a, json_t *v)
+{
+	return 0;
+}
+
+#define PAGES 256
+
+static const struct stream_rule rules[] = {
+	{ SEC_MANIFEST, 1, 1, 0, STREAM_PAYLOAD_MAX, "manifest" },
+	{ SEC_PLAN, 1, 1, 0, STREAM_PAYLOAD_MAX, "plan" },
+	{ SEC_RAM, 1, 1, 0, RAM_PAYLOAD_MAX, "RAM" },
+	{ 0 },
+};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void payload(uint16_t id, const uint8_t *p, size_t n)
+{
+	static uint8_t ram_bytes[PAGES * PAGE_SIZE];
+	static uint64_t map[BITMAP_WORDS(PAGES)], *maps[1] = { map };
+	static struct ram_codec *codec;
+	static const struct host_ram ram = { .gpa = { 0x100000000 },
+					     .size = sizeof(ram_bytes),
+					     .backing = ram_bytes };
+	const struct ram_target target = { &ram, maps, 1 };
+	struct mig_manifest m;
+	struct mig_plan plan;
+	struct err e = { 0 };
+	unsigned int pages;
+	struct wire_in in;
+
+	wire_in_init(&in, p, n);
+	switch (id) {
+	case SEC_MANIFEST:
+		if (mig_manifest_get(&in, &m, &e) == 0 && !mig_manifest_ram(&m))
+			abort();
+		break;
+	case SEC_PLAN: mig_plan_get(&in, &plan, &e); break;
+	case SEC_RAM:
+		if (!codec && ram_codec_create(&codec, 0) < 0)
+			abort();
+		ram_decode(codec, &target, p, n, &pages, &e);
+		break;
+	default: abort();
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	uint8_t *copy = malloc(size ? size : 1);
+	struct stream_section s;
+	const uint8_t *p;
+	size_t used, at = 0;
+
+	memcpy(copy, data, size);
+	/* Raw first: the header alone must hold against anything. */
+	stream_parse(copy, size, rules, &s, &p, &used, NULL);
+	while (size - at >= STREAM_HEADER) {
+		uint32_t len;
+
+		memcpy(&len, copy + at + 12, 4);
+		len = MIN(len, (uint32_t)(size - at - STREAM_HEADER));
+		stream_header(copy + at, (uint16_t)(copy[at + 4] % 8), 1, 1,
+			      copy + at + STREAM_HEADER, len);
+		if (stream_parse(copy + at, size - at, rules, &s, &p, &used,
+				 NULL) == 0)
+			payload(s.id, p, s.len);
+		at += STREAM_HEADER + len;
+	}
+	free(copy);
+	return 0;
+}
