@@ -71,7 +71,8 @@ struct pf_port_ops {
 
 	/*
 	 * Have all of a state granted at once, or nothing of it: what a VF
-	 * that comes from elsewhere was granted there.
+	 * that comes from elsewhere was granted there.  After the last reset
+	 * of the VF, which would undo it, and before listen.
 	 */
 	int (*restore)(struct pf_port *p, const struct mbx_state *st,
 		       pf_verdict_fn done, void *opaque);

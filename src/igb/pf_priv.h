@@ -1,0 +1,88 @@
+/*
+ * Inside of the PF driver; for the files pf*.c of this folder only.
+ */
+#ifndef IGB_PF_PRIV_H
+#define IGB_PF_PRIV_H
+
+#include "base/log.h"
+#include "base/util.h"
+#include "igb/pf.h"
+#include "igb/regs.h"
+
+#define PF_RAR_MAX 32
+
+struct pf_vf {
+	struct mbx_state st;   /* what it has been granted */
+	struct pf_local *port; /* who claimed it, or NULL */
+	char who[64];
+	pf_event_fn fn; /* the callback, NULL: answered here */
+	void *opaque;
+	struct pf_vf_counts counts;
+	const char *last_refusal;
+	bool inherited;	    /* from the driver before; not claimed yet */
+	uint64_t last_nack; /* ns */
+	struct log_limit limit;
+};
+
+/* What the filter registers hold, or shall hold. */
+struct pf_filters {
+	uint32_t ral[PF_RAR_MAX], rah[PF_RAR_MAX];
+	uint32_t vlvf[IGB_VLVF_ENTRIES];
+	uint32_t vfta[IGB_VFTA_WORDS];
+	uint32_t mta[IGB_MTA_WORDS];
+	uint32_t vmolr[IGB_POOLS];
+	uint32_t dvmolr[IGB_POOLS];
+	uint32_t txswc;
+};
+
+struct pf {
+	struct pdev *pdev;
+	struct loop *loop;
+	char name[64]; /* the pdev's without its token, which is secret */
+	const struct gen *gen;
+	struct trace *trace;
+	struct pf_policy policy;
+	struct pf_conf conf;
+	unsigned int nvfs;
+	struct pf_vf vf[PF_VFS_MAX];
+	struct pf_filters hw;		  /* as written last */
+	uint32_t mta_kept[IGB_MTA_WORDS]; /* of inherited VFs */
+	bool running_before;
+	bool link, gone;
+	bool closing;
+	int irqfd;
+	struct loop_source *irq_src, *tick, *grace;
+	uint64_t irqs;
+};
+
+struct pf_local {
+	struct pf_port port;
+	struct pf *pf;
+};
+
+/* Register access; a device that is gone reads as all ones and sets gone. */
+uint32_t pf_rd(struct pf *pf, uint32_t reg);
+void pf_wr(struct pf *pf, uint32_t reg, uint32_t val);
+
+/* pf_hw.c */
+int pf_hw_start(struct pf *pf, struct err *e);
+void pf_hw_irq_on(struct pf *pf);
+void pf_hw_irq_off(struct pf *pf);
+bool pf_hw_link(struct pf *pf); /* what STATUS says now */
+
+/* pf_sriov.c */
+int pf_sriov_enable(struct pf *pf, unsigned int vfs, bool *was_on,
+		    struct err *e);
+
+/* pf_filter.c: hardware follows pf->vf[].st; -ENOSPC: no room, unchanged. */
+int pf_filters_fit(struct pf *pf, unsigned int vf, const struct mbx_state *st);
+int pf_filters_write(struct pf *pf);
+void pf_filters_inherit(struct pf *pf);
+void pf_filters_read(struct pf *pf); /* pf->hw from the device */
+
+/* pf_vf.c */
+void pf_service(struct pf *pf);
+void pf_event(struct pf *pf, unsigned int vf, const struct pf_event *ev);
+void pf_vf_drop(struct pf *pf, unsigned int vf); /* reset, filters away */
+
+#endif
