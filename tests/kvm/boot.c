@@ -6,6 +6,7 @@
  *
  * The exit status is the test guest's, 0 for a poweroff, 3 for any other end.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -20,6 +21,18 @@ static void console(void *opaque, const void *buf, size_t len)
 		exit(4);
 }
 
+static void *feed(void *arg)
+{
+	char buf[256];
+	ssize_t n;
+
+	while ((n = read(STDIN_FILENO, buf, sizeof(buf))) > 0)
+		for (size_t done = 0; done < (size_t)n; usleep(1000))
+			done += vm_console_in(arg, buf + done,
+					      (size_t)n - done);
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
 	struct vm_config cfg = {
@@ -30,6 +43,7 @@ int main(int argc, char **argv)
 	uint64_t t0, t1, t2;
 	int opt, limit = 60, code;
 	enum vm_end end;
+	pthread_t input;
 	struct vm *vm;
 
 	while ((opt = getopt(argc, argv, "c:m:i:a:t:H")) != -1)
@@ -52,6 +66,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	t1 = now_ns();
+	if (pthread_create(&input, NULL, feed, vm))
+		return 1;
 	end = vm_wait(vm, limit * 1000, &code);
 	t2 = now_ns();
 	vm_exit_counts(vm, -1, &n);
@@ -61,6 +77,6 @@ int main(int argc, char **argv)
 	for (unsigned int i = 0; i < VM_NEXITS; i++)
 		fprintf(stderr, " %s %lu", vm_exit_name(i), n.n[i]);
 	fprintf(stderr, "\n");
-	vm_destroy(vm);
-	return end == VM_END_EXIT ? code : end == VM_END_POWEROFF ? 0 : 3;
+	/* The input thread may be in a read that never ends. */
+	_exit(end == VM_END_EXIT ? code : end == VM_END_POWEROFF ? 0 : 3);
 }
