@@ -23,6 +23,7 @@
 
 #include "base/err.h"
 #include "base/wire.h"
+#include "igb/desc.h"
 #include "pdev/pdev.h"
 
 #define IGB_VF_VECTORS	    3 /* vectors and EITRs of a VF */
@@ -43,6 +44,11 @@ struct igb_ring {
 	uint32_t dca;	     /* DCA_RXCTRL, DCA_TXCTRL */
 	uint32_t srrctl;     /* RX only */
 	uint64_t wb;	     /* TX only: TDWBAL/H, bit 0 enables */
+	/*
+	 * TX only: the contexts the device holds, as descriptors; dw[2] 0 is
+	 * none.  Not readable: known to who has watched the ring.
+	 */
+	union igb_desc ctx[2];
 };
 
 struct igb_vf_state {
@@ -53,8 +59,28 @@ struct igb_vf_state {
 	uint32_t ivar0, ivar_misc;
 };
 
+/*
+ * On or off the bus.  Off, and once this returned, the device makes no
+ * access to memory; nothing inside it is reset, and requests it has taken
+ * wait (PCI Express base specification, 7.5.1.1.3 and 2.4).  Returns 1 if
+ * it was on before, 0 if not.
+ */
+int igb_vf_bus_master(struct pdev *p, bool on);
+
+/* Where a queue's registers begin in BAR 0 (IGB_Q_* further on). */
+uint32_t igb_vf_queue_base(bool tx, unsigned int q);
+
 /* Reads nothing that changes by being read. */
 int igb_vf_read(struct pdev *p, struct igb_vf_state *st);
+int igb_vf_read_queue(struct pdev *p, bool tx, unsigned int q,
+		      struct igb_ring *r);
+
+/*
+ * Write a queue's control register with ENABLE as 'on' says, and wait (10 ms
+ * at most) until the device agrees: -ETIMEDOUT.
+ */
+int igb_vf_queue_enable(struct pdev *p, bool tx, unsigned int q, uint32_t ctl,
+			bool on);
 
 void igb_vf_save(const struct igb_vf_state *st, struct wire_out *o);
 /* *st is untouched unless all of it was read and every field is possible. */
@@ -62,16 +88,18 @@ int igb_vf_load(struct igb_vf_state *st, struct wire_in *in, struct err *e);
 
 /* Queues that are enabled in 'st'. */
 uint32_t igb_vf_enabled(const struct igb_vf_state *st);
+/* Vectors that anything is routed to, as a set of bits. */
+uint32_t igb_vf_vectors(const struct igb_vf_state *st);
 
 /*
- * Program a VF just reset.  Queues not in 'skip' that were enabled end
- * enabled, head in place and tail = head: no DMA is possible yet.  Queues in
+ * Program a VF just reset, and leave it off the bus.  Queues not in 'skip'
+ * that were enabled end enabled, head in place and tail = head.  Queues in
  * 'skip' stay disabled.  *refused gets those that did not keep their head;
  * they stay disabled too, everything but the head in place.
  */
 int igb_vf_program(struct pdev *p, const struct igb_vf_state *st, uint32_t skip,
 		   uint32_t *refused, struct err *e);
-/* Let 'queues' go: the tails are written.  Transmit first, receive last. */
+/* Back on the bus, and let 'queues' go: tails, transmit first. */
 int igb_vf_start(struct pdev *p, const struct igb_vf_state *st,
 		 uint32_t queues);
 

@@ -40,6 +40,7 @@ enum shadow_method {
 struct shadow_opts {
 	enum shadow_method method;
 	bool full;	  /* split packet buffers as well */
+	bool shared;	  /* the VM has other devices that do DMA */
 	uint64_t poll_ns; /* shortest poll; 0: default */
 };
 
