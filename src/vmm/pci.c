@@ -95,8 +95,8 @@ static struct pci_func *target(struct vm *vm, uint32_t cf8, uint32_t *off)
 	return vm->bus.func[cf8 >> 8 & 0xff];
 }
 
-uint32_t pci_config_read(struct vm *vm, uint32_t cf8, unsigned int byte,
-			 unsigned int size)
+uint32_t vm_config_read(struct vm *vm, uint32_t cf8, unsigned int byte,
+			unsigned int size)
 {
 	uint32_t off;
 	struct pci_func *f = target(vm, cf8, &off);
@@ -106,8 +106,8 @@ uint32_t pci_config_read(struct vm *vm, uint32_t cf8, unsigned int byte,
 	return f->ops->config_read(f, off + byte, size);
 }
 
-void pci_config_write(struct vm *vm, uint32_t cf8, unsigned int byte,
-		      unsigned int size, uint32_t val)
+void vm_config_write(struct vm *vm, uint32_t cf8, unsigned int byte,
+		     unsigned int size, uint32_t val)
 {
 	uint32_t off;
 	struct pci_func *f = target(vm, cf8, &off);

@@ -154,10 +154,10 @@ void bus_power_button(struct vm *vm);
 
 /* pci.c */
 void pci_init(struct vm *vm);
-uint32_t pci_config_read(struct vm *vm, uint32_t cf8, unsigned int byte,
-			 unsigned int size);
-void pci_config_write(struct vm *vm, uint32_t cf8, unsigned int byte,
-		      unsigned int size, uint32_t val);
+uint32_t vm_config_read(struct vm *vm, uint32_t cf8, unsigned int byte,
+			unsigned int size);
+void vm_config_write(struct vm *vm, uint32_t cf8, unsigned int byte,
+		     unsigned int size, uint32_t val);
 int pci_assign(struct vm *vm, struct err *e);
 
 /* cpuid.c */
