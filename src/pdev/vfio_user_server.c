@@ -30,6 +30,9 @@ struct vfu_out *vfu_out_new(size_t len)
 {
 	struct vfu_out *o = calloc(1, sizeof(*o) + len);
 
+	static_assert(offsetof(struct vfu_out, payload) ==
+			      offsetof(struct vfu_out, hdr) + sizeof(o->hdr),
+		      "sent as one piece");
 	if (!o)
 		return NULL;
 	o->len = sizeof(o->hdr) + len;

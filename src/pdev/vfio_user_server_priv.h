@@ -7,6 +7,7 @@
 #define PDEV_VFIO_USER_SERVER_PRIV_H
 
 #include <pthread.h>
+#include <stdalign.h>
 #include <stdatomic.h>
 
 #include "base/log.h"
@@ -18,8 +19,9 @@
 struct vfu_out {
 	struct vfu_out *next;
 	size_t len, sent;
-	int fd;			  /* to go with it, -1: none; borrowed */
-	struct vfio_user_hdr hdr; /* 'len' counts from here */
+	int fd; /* to go with it, -1: none; borrowed */
+	/* 'len' counts from here; the payload behind it is aligned too. */
+	alignas(16) struct vfio_user_hdr hdr;
 	uint8_t payload[];
 };
 
