@@ -280,7 +280,7 @@ class Image:
         self.tree_dir = os.path.join(self.build, "lab", "tree")
         want = {}
         programs = [os.path.join(self.build, p) for p in (
-            "src/cli/pagurus", "lab/vfio-open")]
+            "src/cli/pagurus", "lab/vfio-open", "lab/kvm-try")]
         programs += [shutil.which(t, path=PATH) for t in TOOLS]
         for e in extra:
             if e.startswith("/"):
