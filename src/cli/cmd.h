@@ -4,6 +4,8 @@
 #ifndef CLI_CMD_H
 #define CLI_CMD_H
 
+#include "base/err.h"
+
 /* Exit statuses beyond what a command documents for itself. */
 #define EXIT_USAGE 64 /* the command line is wrong */
 
@@ -14,5 +16,12 @@ struct cmd {
 };
 
 /* Every command's own entry; argv[0] is the command's name. */
+int cmd_console(int argc, char **argv);
+int cmd_run(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_stop(int argc, char **argv);
+
+/* "pagurus NAME: what went wrong" on standard error; returns 1. */
+int cmd_fail(const char *name, const struct err *e, int code);
 
 #endif

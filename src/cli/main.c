@@ -8,6 +8,10 @@
 #include "cli/cmd.h"
 
 static const struct cmd cmds[] = {
+	{ "run", "boot a kernel in a VM that owns VFs", cmd_run },
+	{ "status", "what runs here, and how", cmd_status },
+	{ "console", "the serial console of a running VM", cmd_console },
+	{ "stop", "power a VM off", cmd_stop },
 	{ NULL, NULL, NULL },
 };
 

@@ -1,0 +1,95 @@
+/*
+ * pagurus run: one VM, this process.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "cli/cmd.h"
+#include "cli/opt.h"
+#include "machine/machine.h"
+
+static const struct opt_usage usage = {
+	.synopsis = "run [OPTIONS] --name NAME --kernel FILE",
+	.about = "Boot a Linux kernel in a virtual machine. Each --vf gives it "
+		 "a virtual function of an SR-IOV network card, which the "
+		 "guest drives directly.",
+	.after = "A VF is a PCI address bound to vfio-pci, "
+		 "0000:01:10.0[,vf-token=UUID],\n"
+		 "or vfio-user:SOCKET; ',model=igb/82576' shows it to the "
+		 "guest as that.\n\n"
+		 "Exit status: 0 the guest powered off or was stopped; 1 it "
+		 "did not start;\n2 it crashed; 64 the command line is "
+		 "wrong.\n\n"
+		 "  pagurus run --name web1 --kernel vmlinuz --initrd initrd "
+		 "\\\n"
+		 "      --append 'console=ttyS0' --mem 1G --cpus 2 \\\n"
+		 "      --vf 0000:01:10.0 --console stdio",
+};
+
+int cmd_run(int argc, char **argv)
+{
+	struct machine_config cfg = { .console = NULL };
+	uint64_t cpus = 1, mem = 512ull << 20;
+	struct opt_list vfs = { .n = 0 };
+	bool verbose = false;
+	const struct opt opts[] = {
+		{ "name", 'n', "NAME", "the VM's name, also of its socket",
+		  OPT_STR, &cfg.name },
+		{ "kernel", 'k', "FILE", "bzImage or ELF vmlinux", OPT_STR,
+		  &cfg.kernel },
+		{ "initrd", 'i', "FILE", "initial ramdisk", OPT_STR,
+		  &cfg.initrd },
+		{ "append", 'a', "TEXT", "the kernel's command line", OPT_STR,
+		  &cfg.append },
+		{ "mem", 'm', "SIZE", "guest RAM (512M)", OPT_SIZE, &mem },
+		{ "hugepages", 0, NULL, "RAM from huge pages of 2 MiB",
+		  OPT_FLAG, &cfg.hugepages },
+		{ "cpus", 'c', "N", "virtual CPUs (1)", OPT_U64, &cpus },
+		{ "vf", 0, "SPEC", "a VF for the guest; may be repeated",
+		  OPT_LIST, &vfs },
+		{ "console", 0, "stdio|SOCKET",
+		  "serial console here, too ('pagurus console' always works)",
+		  OPT_STR, &cfg.console },
+		{ "no-reboot", 0, NULL, "end when the guest resets itself",
+		  OPT_FLAG, &cfg.no_reboot },
+		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
+		  &cfg.dir },
+		{ "verbose", 'v', NULL, "log more", OPT_FLAG, &verbose },
+		{ 0 },
+	};
+	struct err e = { 0 };
+	struct machine *m;
+	int n = opt_parse(opts, &usage, argc, argv), ret;
+
+	if (n == OPT_HELP)
+		return 0;
+	if (n == OPT_BAD)
+		return EXIT_USAGE;
+	if (n > 0)
+		return opt_misuse(&usage, "'%s' is no option", argv[1]);
+	if (!cfg.name || !cfg.kernel)
+		return opt_misuse(&usage, "--name and --kernel are needed");
+	if (cpus > VM_CPUS_MAX || vfs.n > MACHINE_DEVS_MAX)
+		return opt_misuse(&usage, "at most %d CPUs and %d VFs",
+				  VM_CPUS_MAX, MACHINE_DEVS_MAX);
+	cfg.cpus = (unsigned int)cpus;
+	cfg.mem = mem;
+	cfg.nvfs = vfs.n;
+	memcpy(cfg.vf, vfs.v, vfs.n * sizeof(vfs.v[0]));
+	if (verbose)
+		log_set_level(LOG_DEBUG);
+	log_set_prefix(cfg.name);
+
+	ret = machine_create(&m, &cfg, &e);
+	if (ret < 0)
+		return cmd_fail("run", &e, ret);
+	ret = machine_build(m, &e);
+	if (ret == 0)
+		ret = machine_start(m, &e);
+	if (ret == 0)
+		ret = machine_serve(m);
+	machine_destroy(m);
+	return ret < 0 ? cmd_fail("run", &e, ret) : ret;
+}

@@ -1,0 +1,166 @@
+/*
+ * pagurus status: ask one VM, or all of them.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cmd.h"
+#include "cli/opt.h"
+#include "ctl/ctl.h"
+
+static const struct opt_usage usage = {
+	.synopsis = "status [OPTIONS] [NAME]",
+	.about = "Show the virtual machines that run here, or one of them with "
+		 "its devices, the traps on their pages, and its exits.",
+	.after = "Exit status: 0; 1 no such VM, or it does not answer.\n\n"
+		 "  pagurus status\n"
+		 "  pagurus status --json web1",
+};
+
+static int ask(const char *dir, const char *name, json_t **out, struct err *e)
+{
+	struct ctl_client *c;
+	int ret = ctl_connect(&c, dir, name, e);
+
+	if (ret < 0)
+		return ret;
+	ret = ctl_ask(c, "status", NULL, NULL, NULL, out, e);
+	ctl_close(c);
+	return ret;
+}
+
+struct all {
+	const char *dir;
+	json_t *list;
+};
+
+static void add(void *opaque, const char *name)
+{
+	struct all *a = opaque;
+	json_t *one;
+
+	/* A socket nobody listens on any more is not a VM. */
+	if (ask(a->dir, name, &one, NULL) == 0)
+		json_array_append_new(a->list, one);
+}
+
+static const char *str(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "-";
+}
+
+static long long num(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+static void print_line(const json_t *vm)
+{
+	json_t *devs = json_object_get(vm, "devices");
+
+	printf("%-16s %-8s %8lld %4lld %7lldM %4zu\n", str(vm, "name"),
+	       str(vm, "state"), num(vm, "pid"), num(vm, "cpus"),
+	       num(vm, "memory") >> 20, json_array_size(devs));
+}
+
+static void print_device(const json_t *d)
+{
+	json_t *counts = json_object_get(d, "counts"), *p, *why;
+	size_t i, n;
+
+	printf("\n%s  %s at %s, backing %s (%s)\n", str(d, "name"),
+	       str(d, "model"), str(d, "address"), str(d, "backing"),
+	       str(d, "pdev"));
+	printf("    intercepted: %lld reads, %lld writes; mailbox page %lld, "
+	       "doorbells %lld\n",
+	       num(counts, "reads"), num(counts, "writes"),
+	       num(counts, "mailbox_page"), num(counts, "doorbell"));
+	json_array_foreach (json_object_get(d, "pages"), i, p) {
+		printf("    BAR %lld page %lld  %-7s  %8lld reads %8lld "
+		       "writes ",
+		       num(p, "bar"), num(p, "page"),
+		       json_is_true(json_object_get(p, "direct")) ? "direct"
+								  : "trapped",
+		       num(p, "reads"), num(p, "writes"));
+		json_array_foreach (json_object_get(p, "reasons"), n, why)
+			printf(" %s", json_string_value(why));
+		putchar('\n');
+	}
+}
+
+static void print_vm(const json_t *vm)
+{
+	const char *reason;
+	json_t *d, *n;
+	size_t i;
+
+	printf("%s: %s, process %lld, %lld CPUs, %lld MiB, up %.0f s\n",
+	       str(vm, "name"), str(vm, "state"), num(vm, "pid"),
+	       num(vm, "cpus"), num(vm, "memory") >> 20,
+	       json_real_value(json_object_get(vm, "uptime_s")));
+	printf("exits:");
+	json_object_foreach (json_object_get(vm, "exits"), reason, n)
+		if (json_integer_value(n))
+			printf("  %s %lld", reason,
+			       (long long)json_integer_value(n));
+	putchar('\n');
+	json_array_foreach (json_object_get(vm, "devices"), i, d)
+		print_device(d);
+}
+
+static void print_json(const json_t *j)
+{
+	json_dumpf(j, stdout, JSON_INDENT(2));
+	putchar('\n');
+}
+
+int cmd_status(int argc, char **argv)
+{
+	const char *dir = NULL;
+	bool json = false;
+	const struct opt opts[] = {
+		{ "json", 'j', NULL, "print JSON", OPT_FLAG, &json },
+		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
+		  &dir },
+		{ 0 },
+	};
+	struct err e = { 0 };
+	struct all all = { .list = NULL };
+	json_t *one;
+	size_t i;
+	int n = opt_parse(opts, &usage, argc, argv), ret;
+
+	if (n == OPT_HELP)
+		return 0;
+	if (n == OPT_BAD)
+		return EXIT_USAGE;
+	if (n > 1)
+		return opt_misuse(&usage, "one VM at a time");
+	if (n == 1) {
+		ret = ask(dir, argv[1], &one, &e);
+		if (ret < 0)
+			return cmd_fail("status", &e, ret);
+		if (json)
+			print_json(one);
+		else
+			print_vm(one);
+		json_decref(one);
+		return 0;
+	}
+
+	all = (struct all){ .dir = dir, .list = json_array() };
+	ret = ctl_each(dir, add, &all, &e);
+	if (ret == 0 && json) {
+		print_json(all.list);
+	} else if (ret == 0 && json_array_size(all.list)) {
+		puts("NAME             STATE         PID CPUS      MEM DEVS");
+		json_array_foreach (all.list, i, one)
+			print_line(one);
+	} else if (ret == 0) {
+		puts("no VM runs here");
+	}
+	json_decref(all.list);
+	return ret < 0 ? cmd_fail("status", &e, ret) : 0;
+}

@@ -1,0 +1,50 @@
+/*
+ * pagurus stop: the power button, or the plug.
+ */
+#include "cli/cmd.h"
+#include "cli/opt.h"
+#include "ctl/ctl.h"
+
+static const struct opt_usage usage = {
+	.synopsis = "stop [OPTIONS] NAME",
+	.about = "Press a virtual machine's power button and wait until its "
+		 "guest has powered off.",
+	.after = "Exit status: 0 it has ended; 1 it has not.",
+};
+
+int cmd_stop(int argc, char **argv)
+{
+	const char *dir = NULL;
+	uint64_t seconds = 30;
+	bool force = false;
+	const struct opt opts[] = {
+		{ "force", 'f', NULL, "pull the plug: the guest is not asked",
+		  OPT_FLAG, &force },
+		{ "timeout", 't', "SECONDS", "how long to wait (30)", OPT_U64,
+		  &seconds },
+		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
+		  &dir },
+		{ 0 },
+	};
+	struct ctl_client *c;
+	struct err e = { 0 };
+	int n = opt_parse(opts, &usage, argc, argv), ret;
+
+	if (n == OPT_HELP)
+		return 0;
+	if (n == OPT_BAD)
+		return EXIT_USAGE;
+	if (n != 1)
+		return opt_misuse(&usage, "which VM?");
+	if (seconds > 86400)
+		return opt_misuse(&usage, "--timeout: a day at most");
+	ret = ctl_connect(&c, dir, argv[1], &e);
+	if (ret < 0)
+		return cmd_fail("stop", &e, ret);
+	ret = ctl_ask(c, "stop",
+		      json_pack("{s:b, s:I}", "force", force, "timeout_ms",
+				(json_int_t)seconds * 1000),
+		      NULL, NULL, NULL, &e);
+	ctl_close(c);
+	return ret < 0 ? cmd_fail("stop", &e, ret) : 0;
+}
