@@ -91,7 +91,9 @@ void irq_setup(void)
 			.hi = (uint32_t)(at >> 32),
 		};
 	}
-	barrier();
+	/* No firmware masked the PICs, and unset their vectors are faults. */
+	outb(0x21, 0xff);
+	outb(0xa1, 0xff);
 }
 
 void guest_fault(uint64_t vec, uint64_t error, uint64_t rip, uint64_t addr)

@@ -114,8 +114,8 @@ static void fadt(struct wire_out *o, uint32_t facs, uint32_t dsdt)
 	gas_io(o, 0xcf9, 8, 1);
 	put_u8(o, 6);
 	put_u16(o, 0);
-	put_u8(o, 4); /* minor version */
-	put_u64(o, 0);			/* the 32-bit field serves */
+	put_u8(o, 4);  /* minor version */
+	put_u64(o, 0); /* the 32-bit field serves */
 	put_u64(o, dsdt);
 	gas_io(o, PM1A_EVT, 32, 2);
 	gas_io(o, 0, 0, 0);

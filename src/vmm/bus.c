@@ -102,13 +102,13 @@ static void cf8_write(struct vm *vm, unsigned int off, unsigned int size,
 
 static uint32_t cfc_read(struct vm *vm, unsigned int off, unsigned int size)
 {
-	return vm_config_read(vm, vm->bus.cf8, off, size);
+	return bus_cfg_read(vm, vm->bus.cf8, off, size);
 }
 
 static void cfc_write(struct vm *vm, unsigned int off, unsigned int size,
 		      uint32_t val)
 {
-	vm_config_write(vm, vm->bus.cf8, off, size, val);
+	bus_cfg_write(vm, vm->bus.cf8, off, size, val);
 }
 
 /* The keyboard controller is not there, but its reset line is. */

@@ -95,8 +95,8 @@ static struct pci_func *target(struct vm *vm, uint32_t cf8, uint32_t *off)
 	return vm->bus.func[cf8 >> 8 & 0xff];
 }
 
-uint32_t vm_config_read(struct vm *vm, uint32_t cf8, unsigned int byte,
-			unsigned int size)
+uint32_t bus_cfg_read(struct vm *vm, uint32_t cf8, unsigned int byte,
+		      unsigned int size)
 {
 	uint32_t off;
 	struct pci_func *f = target(vm, cf8, &off);
@@ -106,8 +106,8 @@ uint32_t vm_config_read(struct vm *vm, uint32_t cf8, unsigned int byte,
 	return f->ops->config_read(f, off + byte, size);
 }
 
-void vm_config_write(struct vm *vm, uint32_t cf8, unsigned int byte,
-		     unsigned int size, uint32_t val)
+void bus_cfg_write(struct vm *vm, uint32_t cf8, unsigned int byte,
+		   unsigned int size, uint32_t val)
 {
 	uint32_t off;
 	struct pci_func *f = target(vm, cf8, &off);
@@ -116,7 +116,7 @@ void vm_config_write(struct vm *vm, uint32_t cf8, unsigned int byte,
 		f->ops->config_write(f, off + byte, size, val);
 }
 
-void pci_init(struct vm *vm)
+void bus_pci_init(struct vm *vm)
 {
 	const struct host_ram *top = &vm->mem.ram[vm->mem.nram - 1];
 
@@ -222,7 +222,7 @@ static int assign_func(struct vm *vm, struct pci_func *f, struct window *low,
 }
 
 /* BARs left at zero get an address; decoding stays as it is (off). */
-int pci_assign(struct vm *vm, struct err *e)
+int bus_assign(struct vm *vm, struct err *e)
 {
 	struct window low = { WIN_LOW, WIN_LOW_END };
 	struct window high = { vm->bus.win_high,

@@ -153,12 +153,12 @@ enum vm_exit bus_pio(struct vm *vm, uint16_t port, void *data,
 void bus_power_button(struct vm *vm);
 
 /* pci.c */
-void pci_init(struct vm *vm);
-uint32_t vm_config_read(struct vm *vm, uint32_t cf8, unsigned int byte,
-			unsigned int size);
-void vm_config_write(struct vm *vm, uint32_t cf8, unsigned int byte,
-		     unsigned int size, uint32_t val);
-int pci_assign(struct vm *vm, struct err *e);
+void bus_pci_init(struct vm *vm);
+uint32_t bus_cfg_read(struct vm *vm, uint32_t cf8, unsigned int byte,
+		      unsigned int size);
+void bus_cfg_write(struct vm *vm, uint32_t cf8, unsigned int byte,
+		   unsigned int size, uint32_t val);
+int bus_assign(struct vm *vm, struct err *e);
 
 /* cpuid.c */
 int cpuid_create(struct vm *vm, struct err *e);

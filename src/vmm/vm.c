@@ -173,7 +173,7 @@ int vm_create(struct vm **out, const struct vm_config *cfg, struct err *e)
 	if (!ret)
 		ret = mem_create(vm, cfg->mem, cfg->hugepages, e);
 	if (!ret) {
-		pci_init(vm);
+		bus_pci_init(vm);
 		ret = irq_init(vm);
 		if (ret)
 			err_sys(e, ret, "KVM refuses the interrupt routes");
@@ -218,7 +218,7 @@ int vm_start(struct vm *vm, struct err *e)
 	if (vm->started)
 		return err_set(e, -EALREADY, "%s: runs already", vm->name);
 	if (!vm->loaded)
-		ret = pci_assign(vm, e);
+		ret = bus_assign(vm, e);
 	if (ret)
 		return ret;
 	vm->started = true;

@@ -1,0 +1,419 @@
+/*
+ * The VMM on a real /dev/kvm, with the ring-3 guest's scenarios.
+ *
+ * argv[1] is the guest.  Skipped (77) where /dev/kvm cannot be opened.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bitmap.h"
+#include "base/util.h"
+#include "vmm/testdev.h"
+#include "vmm/vm.h"
+
+#define LIMIT_MS 20000
+#define MEM	 (64ul << 20)
+
+static const char *guest;
+
+struct rig {
+	struct vm *vm;
+	struct testdev dev;
+	char out[4096];
+	size_t len;
+	uint64_t dirty[BITMAP_WORDS(MEM >> PAGE_SHIFT)];
+	uint64_t buf; /* what the guest told */
+};
+
+static void console(void *opaque, const void *buf, size_t len)
+{
+	struct rig *r = opaque;
+
+	len = MIN(len, sizeof(r->out) - 1 - r->len);
+	memcpy(r->out + r->len, buf, len);
+	r->len += len;
+}
+
+static void set_up(struct rig *r, const char *append, unsigned int cpus,
+		   bool load)
+{
+	struct vm_config cfg = {
+		.name = "test",
+		.mem = MEM,
+		.cpus = cpus,
+		.kernel = load ? NULL : guest,
+		.append = append,
+		.console = console,
+		.opaque = r,
+	};
+	struct err e = { 0 };
+
+	memset(r, 0, sizeof(*r));
+	if (vm_create(&r->vm, &cfg, &e))
+		fail_msg("%s", e.text);
+	assert_int_equal(testdev_init(&r->dev, vm_host(r->vm)), 0);
+	assert_int_equal(vm_pci_add(r->vm, &r->dev.func, -1, &e), 0);
+	r->dev.opaque = r;
+}
+
+static void start(struct rig *r)
+{
+	struct err e = { 0 };
+
+	if (vm_start(r->vm, &e))
+		fail_msg("%s", e.text);
+}
+
+static void tear_down(struct rig *r)
+{
+	testdev_fini(&r->dev);
+	vm_destroy(r->vm);
+}
+
+/* Until the guest exits; its status must be 'want'. */
+static void finish(struct rig *r, int want)
+{
+	int code = -1;
+	enum vm_end end = vm_wait(r->vm, LIMIT_MS, &code);
+
+	if (end != VM_END_EXIT || code != want)
+		fail_msg("%s (%d) instead of exit (%d); it said: %s",
+			 vm_end_name(end), code, want, r->out);
+}
+
+static void run(const char *append, unsigned int cpus, int want, struct rig *r)
+{
+	set_up(r, append, cpus, false);
+	start(r);
+	finish(r, want);
+}
+
+static struct rig rig;
+
+static void boots_at_once(void **state)
+{
+	uint64_t t0 = now_ns(), t1;
+
+	run("test=hello word=given", 1, 42, &rig);
+	t1 = now_ns();
+	assert_string_equal(rig.out,
+			    "hello from ring 3, 100% ok 0000beef given\n");
+	print_message("from nothing to the guest's exit: %.1f ms\n",
+		      (double)(t1 - t0) / 1e6);
+	assert_true(t1 - t0 < 1000000000);
+	tear_down(&rig);
+}
+
+static void reads_its_console(void **state)
+{
+	set_up(&rig, "test=input", 1, false);
+	assert_int_equal(vm_console_in(rig.vm, "x", 1), 1);
+	start(&rig);
+	finish(&rig, 0);
+	assert_string_equal(rig.out, "got x\n");
+	tear_down(&rig);
+}
+
+static void timer_interrupts(void **state)
+{
+	run("test=timer", 1, 0, &rig);
+	tear_down(&rig);
+}
+
+static void msis_arrive(void **state)
+{
+	run("test=msi", 1, 0, &rig);
+	tear_down(&rig);
+}
+
+static void cpus_wake(void **state)
+{
+	run("test=smp cpus=2", 2, 0, &rig);
+	tear_down(&rig);
+	run("test=smp cpus=4", 4, 0, &rig);
+	tear_down(&rig);
+}
+
+static void mmio_is_trapped_and_counted(void **state)
+{
+	struct vm_exit_counts n;
+
+	run("test=mmio", 1, 0, &rig);
+	vm_exit_counts(rig.vm, 0, &n);
+	assert_int_equal(n.n[VM_EXIT_MMIO], 11);
+	assert_int_equal(n.n[VM_EXIT_MMIO_NONE], 2);
+	tear_down(&rig);
+}
+
+static void pages_toggle(void **state)
+{
+	run("test=toggle n=50", 1, 0, &rig);
+	/* Three accesses a round while it is trapped, none while direct. */
+	assert_int_equal(rig.dev.trapped, 150);
+	print_message("a toggle: %.1f us\n", (double)rig.dev.toggle_ns / 1e3 /
+						     (double)rig.dev.toggles);
+	tear_down(&rig);
+}
+
+static void *toggler(void *arg)
+{
+	struct rig *r = arg;
+
+	for (unsigned int i = 0; vm_wait(r->vm, 0, NULL) == VM_RUNS; i++) {
+		testdev_direct(&r->dev, i % 2);
+		usleep(500);
+	}
+	return NULL;
+}
+
+/* No write and no read goes astray, whichever way it takes. */
+static void pages_toggle_in_a_race(void **state)
+{
+	pthread_t t;
+
+	set_up(&rig, "test=hammer ms=500", 2, false);
+	start(&rig);
+	assert_int_equal(pthread_create(&t, NULL, toggler, &rig), 0);
+	finish(&rig, 0);
+	pthread_join(t, NULL);
+	print_message("%lu toggles, %lu accesses were trapped\n",
+		      rig.dev.toggles, rig.dev.trapped);
+	assert_true(rig.dev.toggles > 20 && rig.dev.trapped > 20);
+	tear_down(&rig);
+}
+
+static void buffers_split_and_merge(void **state)
+{
+	run("test=split n=30", 1, 0, &rig);
+	tear_down(&rig);
+	run("test=split n=1 cpus=2", 2, 0, &rig);
+	tear_down(&rig);
+}
+
+static void splits_are_checked(void **state)
+{
+	struct host *h;
+
+	set_up(&rig, "", 1, false);
+	h = vm_host(rig.vm);
+	assert_int_equal(h->ops->split(h, (gpa_t){ 0x1001 }, 4096), -EINVAL);
+	assert_int_equal(h->ops->split(h, (gpa_t){ 0x1000 }, 4095), -EINVAL);
+	assert_int_equal(h->ops->split(h, (gpa_t){ 0x1000 }, 0), -EINVAL);
+	assert_int_equal(h->ops->split(h, (gpa_t){ MEM - 4096 }, 8192),
+			 -EINVAL);
+	assert_int_equal(h->ops->split(h, (gpa_t){ UINT64_MAX - 4095 }, 4096),
+			 -EINVAL);
+	assert_int_equal(h->ops->merge(h, (gpa_t){ 0x1000 }, 4096), -EALREADY);
+	assert_int_equal(h->ops->split(h, (gpa_t){ 0x1000 }, 4096), 0);
+	assert_int_equal(h->ops->split(h, (gpa_t){ 0 }, 12288), -EALREADY);
+	assert_int_equal(h->ops->merge(h, (gpa_t){ 0 }, 12288), -EALREADY);
+	assert_int_equal(h->ops->merge(h, (gpa_t){ 0x1000 }, 4096), 0);
+	tear_down(&rig);
+}
+
+/* On the vCPU's thread, between the guest's writes. */
+static int told(void *opaque, uint64_t buf, uint64_t round)
+{
+	struct rig *r = opaque;
+	uint64_t n = 64, step = 3, want = 0;
+
+	if (buf) {
+		r->buf = buf;
+		if (round == 1 && vm_dirty_start(r->vm))
+			return -EIO;
+		memset(r->dirty, 0, sizeof(r->dirty));
+		if (vm_dirty_fetch(r->vm, r->dirty))
+			return -EIO;
+		memset(r->dirty, 0, sizeof(r->dirty));
+		return 0;
+	}
+	/* And one page that a device wrote, on top of another. */
+	vm_host(r->vm)->ops->mark_dirty(
+		vm_host(r->vm), (gpa_t){ r->buf + PAGE_SIZE + 4090 }, 10);
+	if (vm_dirty_fetch(r->vm, r->dirty))
+		return -EIO;
+	for (uint64_t p = 0; p < n * step; p++) {
+		uint64_t page = (r->buf >> PAGE_SHIFT) + p;
+		bool wrote = p % step == 0 && p / step % round == 0;
+		bool marked = p == 1 || p == 2;
+
+		want += wrote || marked;
+		if (bitmap_test(r->dirty, page) != (wrote || marked))
+			return -EBADMSG;
+	}
+	/* Its stack and the like on top, no more. */
+	if (bitmap_count(r->dirty, vm_pages(r->vm)) > want + 8)
+		return -E2BIG;
+	return 0;
+}
+
+static void dirty_pages_are_logged(void **state)
+{
+	set_up(&rig, "test=dirty pages=64 step=3", 1, false);
+	rig.dev.tell = told;
+	start(&rig);
+	finish(&rig, 0);
+	vm_dirty_stop(rig.vm);
+	tear_down(&rig);
+}
+
+static void pause_stops_and_nests(void **state)
+{
+	uint64_t *ram, t0, took, all = 0, worst = 0;
+
+	set_up(&rig, "test=move cpus=2 steps=100000", 2, false);
+	start(&rig);
+	while (!strstr(rig.out, "moving"))
+		usleep(1000);
+	ram = vm_page_ptr(rig.vm, 0);
+	for (int i = 0; i < 50; i++) {
+		uint64_t sum[2] = { 0, 0 };
+
+		t0 = now_ns();
+		vm_pause(rig.vm);
+		took = now_ns() - t0;
+		worst = MAX(worst, took);
+		all += took;
+		vm_pause(rig.vm);
+		assert_true(vm_paused(rig.vm));
+		vm_resume(rig.vm);
+		assert_int_equal(vm_park(rig.vm), 0);
+		for (int k = 0; k < 2; k++) {
+			for (size_t w = 0; w < MEM / 8; w += 64)
+				sum[k] += ram[w];
+			usleep(k ? 0 : 2000);
+		}
+		assert_true(sum[0] == sum[1]);
+		vm_resume(rig.vm);
+		usleep(1000);
+	}
+	print_message("50 pauses: %.1f us each, the slowest %.1f us\n",
+		      (double)all / 50e3, (double)worst / 1e3);
+	tear_down(&rig);
+}
+
+static void ends_are_told_apart(void **state)
+{
+	static const struct {
+		const char *append;
+		enum vm_end end;
+	} t[] = {
+		{ "test=end how=0", VM_END_POWEROFF },
+		{ "test=end how=1", VM_END_REBOOT },
+		{ "test=end how=2", VM_END_REBOOT },
+	};
+	int code;
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		set_up(&rig, t[i].append, 1, false);
+		start(&rig);
+		assert_int_equal(vm_wait(rig.vm, LIMIT_MS, &code), t[i].end);
+		tear_down(&rig);
+	}
+	run("test=fault", 1, 0xef, &rig);
+	assert_non_null(strstr(rig.out, "FAULT vector 14"));
+	tear_down(&rig);
+}
+
+static void power_button_is_seen(void **state)
+{
+	set_up(&rig, "test=button", 1, false);
+	start(&rig);
+	while (!strstr(rig.out, "waiting"))
+		usleep(1000);
+	vm_power_button(rig.vm);
+	finish(&rig, 0);
+	tear_down(&rig);
+}
+
+static void is_destroyed_at_any_time(void **state)
+{
+	for (useconds_t us = 0; us < 30000; us += 3000) {
+		set_up(&rig, "test=move cpus=2 steps=100000", 2, false);
+		start(&rig);
+		usleep(us);
+		tear_down(&rig);
+	}
+	set_up(&rig, "test=hello", 2, false);
+	tear_down(&rig);
+}
+
+static void bad_configurations_are_refused(void **state)
+{
+	static const struct {
+		struct vm_config cfg;
+		const char *say;
+	} t[] = {
+		{ { .mem = MEM, .cpus = 0 }, "CPUs" },
+		{ { .mem = MEM, .cpus = VM_CPUS_MAX + 1 }, "CPUs" },
+		{ { .mem = MEM + 4096, .cpus = 1 }, "multiple of 2 MiB" },
+		{ { .mem = 0, .cpus = 1 }, "multiple of 2 MiB" },
+		{ { .mem = MEM, .cpus = 1, .kernel = "/nonexistent" },
+		  "/nonexistent" },
+		{ { .mem = MEM, .cpus = 1, .kernel = "/dev/null" },
+		  "not a file" },
+		{ { .mem = MEM, .cpus = 1, .kernel = "/proc/self/exe" },
+		  "not a file" },
+	};
+	struct vm_config huge = { .mem = 1ul << 46,
+				  .cpus = 1,
+				  .hugepages = true };
+	struct err e;
+	struct vm *vm;
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		err_clear(&e);
+		if (!strcmp(t[i].say, "not a file") &&
+		    !strcmp(t[i].cfg.kernel, "/proc/self/exe"))
+			continue;
+		assert_true(vm_create(&vm, &t[i].cfg, &e) < 0);
+		if (!strstr(e.text, t[i].say))
+			fail_msg("\"%s\" lacks \"%s\"", e.text, t[i].say);
+	}
+	err_clear(&e);
+	assert_true(vm_create(&vm, &huge, &e) < 0);
+	assert_non_null(strstr(e.text, "huge pages"));
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(boots_at_once),
+		cmocka_unit_test(reads_its_console),
+		cmocka_unit_test(timer_interrupts),
+		cmocka_unit_test(msis_arrive),
+		cmocka_unit_test(cpus_wake),
+		cmocka_unit_test(mmio_is_trapped_and_counted),
+		cmocka_unit_test(pages_toggle),
+		cmocka_unit_test(pages_toggle_in_a_race),
+		cmocka_unit_test(buffers_split_and_merge),
+		cmocka_unit_test(splits_are_checked),
+		cmocka_unit_test(dirty_pages_are_logged),
+		cmocka_unit_test(pause_stops_and_nests),
+		cmocka_unit_test(ends_are_told_apart),
+		cmocka_unit_test(power_button_is_seen),
+		cmocka_unit_test(is_destroyed_at_any_time),
+		cmocka_unit_test(bad_configurations_are_refused),
+	};
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		printf("skipped: /dev/kvm: %s\n", strerror(errno));
+		return 77;
+	}
+	close(fd);
+	if (argc < 2)
+		return 64;
+	guest = argv[1];
+	if (argc > 2)
+		cmocka_set_test_filter(argv[2]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
