@@ -194,6 +194,42 @@ int loop_call(struct loop *l, loop_fn fn, void *opaque)
 	return eventfd_write(l->wakefd, 1) < 0 ? -errno : 0;
 }
 
+struct wait {
+	loop_fn fn;
+	void *opaque;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool done;
+};
+
+static void run_and_wake(void *opaque)
+{
+	struct wait *w = opaque;
+
+	w->fn(w->opaque);
+	pthread_mutex_lock(&w->lock);
+	w->done = true;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+int loop_call_wait(struct loop *l, loop_fn fn, void *opaque)
+{
+	struct wait w = { .fn = fn,
+			  .opaque = opaque,
+			  .lock = PTHREAD_MUTEX_INITIALIZER,
+			  .cond = PTHREAD_COND_INITIALIZER };
+	int ret = loop_call(l, run_and_wake, &w);
+
+	if (ret < 0)
+		return ret;
+	pthread_mutex_lock(&w.lock);
+	while (!w.done)
+		pthread_cond_wait(&w.cond, &w.lock);
+	pthread_mutex_unlock(&w.lock);
+	return 0;
+}
+
 static void run_calls(struct loop *l)
 {
 	struct call *c;

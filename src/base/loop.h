@@ -43,6 +43,9 @@ void loop_remove(struct loop_source *s); /* NULL is fine */
 /* From any thread: run fn(opaque) in the loop's thread, in order. */
 int loop_call(struct loop *l, loop_fn fn, void *opaque);
 
+/* The same, and wait until it has run.  Not from the loop's own thread. */
+int loop_call_wait(struct loop *l, loop_fn fn, void *opaque);
+
 /* Until loop_stop(); returns 0, or -errno if epoll itself failed. */
 int loop_run(struct loop *l);
 /* One round: wait at most timeout_ms (-1: for ever), dispatch, return. */

@@ -161,6 +161,31 @@ static void calls_cross_threads(void **state)
 	assert_int_equal(b->hits, 1000);
 }
 
+static void *waiting_caller(void *opaque)
+{
+	struct bench *b = opaque;
+
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(loop_call_wait(b->l, note, b), 0);
+		/* It has run when the call comes back. */
+		b->order[0] += b->hits == i + 1;
+	}
+	loop_stop(b->l);
+	return NULL;
+}
+
+static void waiting_calls_have_run(void **state)
+{
+	struct bench *b = *state;
+	pthread_t t;
+
+	pthread_create(&t, NULL, waiting_caller, b);
+	assert_int_equal(loop_run(b->l), 0);
+	pthread_join(t, NULL);
+	assert_int_equal(b->hits, 100);
+	assert_int_equal(b->order[0], 100);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -171,6 +196,7 @@ int main(void)
 		T(timers_repeat),
 		T(signals_arrive_in_the_loop),
 		T(calls_cross_threads),
+		T(waiting_calls_have_run),
 	};
 #undef T
 

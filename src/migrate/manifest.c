@@ -22,6 +22,7 @@ const char *mig_backing_name(enum mig_backing b)
 void mig_device_put(struct wire_out *o, const struct mig_device *d)
 {
 	put_str(o, d->name);
+	put_str(o, d->model);
 	put_str(o, d->family);
 	put_str(o, d->type);
 	put_u32(o, d->version);
@@ -37,6 +38,7 @@ void mig_device_get(struct wire_in *in, struct mig_device *d)
 
 	memset(d, 0, sizeof(*d));
 	get_str(in, d->name, sizeof(d->name));
+	get_str(in, d->model, sizeof(d->model));
 	get_str(in, d->family, sizeof(d->family));
 	get_str(in, d->type, sizeof(d->type));
 	d->version = get_u32(in);

@@ -23,6 +23,7 @@ enum mig_backing { MIG_NONE, MIG_SOFTWARE, MIG_HARDWARE, MIG_BACKINGS };
 /* A device as its guest knows it, or a function that could stand behind one. */
 struct mig_device {
 	char name[MIG_NAME_MAX]; /* "net0"; an offer's: the pdev */
+	char model[32];		 /* the identity the guest probed */
 	char family[16];	 /* "igb" */
 	char type[16];		 /* "82576", "i350" */
 	uint32_t version;	 /* of that type */

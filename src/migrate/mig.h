@@ -51,6 +51,14 @@ struct mig_vm_ops {
 	/* Devices: into shadowing, or quiesced, as the plan says. */
 	int (*engage)(struct mig_vm *vm, const struct mig_plan *plan,
 		      struct err *e);
+	/*
+	 * Before the pause: begin to quiesce the devices that the plan
+	 * rebuilds.  1: begun, 0: there are none.  quiesced: 1 when the
+	 * structures of all of them are deleted and their drivers wait for
+	 * the destination, 0: not yet.
+	 */
+	int (*quiesce)(struct mig_vm *vm, struct err *e);
+	int (*quiesced)(struct mig_vm *vm, struct err *e);
 	/* vCPUs are paused: stop DMA, account for what is in flight. */
 	int (*drain)(struct mig_vm *vm, struct err *e);
 	/* Undo engage and drain, wherever they got to: direct again. */
@@ -94,6 +102,7 @@ enum mig_phase {
 	MIG_PREPARE,
 	MIG_ENGAGE,
 	MIG_PRECOPY,
+	MIG_QUIESCE, /* only with devices that are rebuilt */
 	/* the outage begins */
 	MIG_PAUSE,
 	MIG_DRAIN,

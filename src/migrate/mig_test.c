@@ -47,6 +47,7 @@ struct machine {
 	enum mig_action action; /* what offer() decides */
 	int fail_drain, fail_ready, fail_prepare;
 	_Atomic unsigned int engaged, drained, released, dropped, runs;
+	unsigned int looks;
 	uint64_t counter; /* the state */
 };
 
@@ -158,6 +159,17 @@ static int m_engage(struct mig_vm *vm, const struct mig_plan *plan,
 	return 0;
 }
 
+static int m_quiesce(struct mig_vm *vm, struct err *e)
+{
+	return M(vm)->action == MIG_REBUILD;
+}
+
+/* The driver needs three looks to give up its rings. */
+static int m_quiesced(struct mig_vm *vm, struct err *e)
+{
+	return ++M(vm)->looks == 3;
+}
+
 static int m_drain(struct mig_vm *vm, struct err *e)
 {
 	M(vm)->drained++;
@@ -211,6 +223,8 @@ static int m_offer(struct mig_vm *vm, const struct mig_manifest *m,
 
 	if (M(vm)->action == MIG_REFUSE)
 		offer.backing = MIG_NONE;
+	if (M(vm)->action == MIG_REBUILD)
+		offer.version++;
 	mig_plan_make(out, m, &offer, 1, policy);
 	return 0;
 }
@@ -258,6 +272,8 @@ static const struct mig_vm_ops ops = {
 	.dirty_fetch = m_dirty_fetch,
 	.dirty_stop = m_dirty_stop,
 	.engage = m_engage,
+	.quiesce = m_quiesce,
+	.quiesced = m_quiesced,
 	.drain = m_drain,
 	.release = m_release,
 	.pause = m_pause,
@@ -500,6 +516,23 @@ static void a_running_machine_moves(void **state)
 static void with_compression_and_many_channels(void **state)
 {
 	moves(1, 7);
+}
+
+static void devices_are_quiesced_before_the_pause(void **state)
+{
+	struct mig_params p = params(via("dest"));
+	struct run x;
+
+	run_init(&x);
+	x.src.action = x.dst.action = MIG_REBUILD;
+	run_start(&x, &p);
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	pthread_join(x.thread, NULL);
+	run_is_right(&x);
+	assert_int_equal(x.src.looks, 3);
+	assert_true(x.r.phase_at[MIG_PRECOPY] < x.r.phase_at[MIG_QUIESCE]);
+	assert_true(x.r.phase_at[MIG_QUIESCE] < x.r.phase_at[MIG_PAUSE]);
+	run_fini(&x);
 }
 
 static void over_one_channel(void **state)
@@ -796,6 +829,7 @@ int main(void)
 		cmocka_unit_test(a_running_machine_moves),
 		cmocka_unit_test(with_compression_and_many_channels),
 		cmocka_unit_test(over_one_channel),
+		cmocka_unit_test(devices_are_quiesced_before_the_pause),
 		cmocka_unit_test(a_check_moves_nothing),
 		cmocka_unit_test(a_refusal_comes_before_any_ram),
 		cmocka_unit_test(failures_on_either_side_resume_the_source),

@@ -26,6 +26,8 @@
 #define THROTTLE_MAX  80
 /* Below this a round is over before its dirty rate means anything. */
 #define SMALL_PAGES 256
+/* How often RAM is brought up to date while drivers give up their rings. */
+#define QUIESCE_ROUND_NS 200000000ull
 
 struct mig_source {
 	struct mig_vm *vm;
@@ -55,12 +57,13 @@ struct mig_source {
 const char *mig_phase_name(enum mig_phase p)
 {
 	static const char *const names[MIG_PHASES] = {
-		[MIG_CONNECT] = "connect",    [MIG_CHECK] = "check",
-		[MIG_PREPARE] = "prepare",    [MIG_ENGAGE] = "engage",
-		[MIG_PRECOPY] = "pre-copy",   [MIG_PAUSE] = "pause",
-		[MIG_DRAIN] = "drain",	      [MIG_LAST_RAM] = "last RAM",
-		[MIG_STATE] = "state",	      [MIG_LOAD] = "load",
-		[MIG_HANDOVER] = "hand-over", [MIG_DONE] = "done",
+		[MIG_CONNECT] = "connect",   [MIG_CHECK] = "check",
+		[MIG_PREPARE] = "prepare",   [MIG_ENGAGE] = "engage",
+		[MIG_PRECOPY] = "pre-copy",  [MIG_QUIESCE] = "quiesce",
+		[MIG_PAUSE] = "pause",	     [MIG_DRAIN] = "drain",
+		[MIG_LAST_RAM] = "last RAM", [MIG_STATE] = "state",
+		[MIG_LOAD] = "load",	     [MIG_HANDOVER] = "hand-over",
+		[MIG_DONE] = "done",
 	};
 
 	return (unsigned int)p < MIG_PHASES ? names[p] : "?";
@@ -370,6 +373,38 @@ static int precopy(struct mig_source *s, struct err *e)
 		       s->now.downtime_ns / 1000000);
 }
 
+/*
+ * Devices of another generation: their drivers give up their rings while
+ * the vCPUs run on, and RAM is kept nearly in step, so that the switch-over
+ * can follow at once: the guest then spins for an answer.
+ */
+static int quiesce(struct mig_source *s, struct err *e)
+{
+	struct timespec nap = { .tv_nsec = 1000000 };
+	uint64_t left, last = 0;
+	int ret = s->vm->ops->quiesce(s->vm, e);
+
+	if (ret <= 0)
+		return ret;
+	enter(s, MIG_QUIESCE);
+	while ((ret = s->vm->ops->quiesced(s->vm, e)) == 0) {
+		ret = cancelled(s, e);
+		if (ret < 0)
+			return ret;
+		if (now_ns() - last < QUIESCE_ROUND_NS) {
+			nanosleep(&nap, NULL);
+			continue;
+		}
+		ret = fetch(s, &left, e);
+		if (ret == 0)
+			ret = send_round(s, e);
+		if (ret < 0)
+			return ret;
+		last = now_ns();
+	}
+	return ret < 0 ? ret : 0;
+}
+
 /* ---- switch-over ---- */
 
 static int send_part(struct mig_source *s, const char *name, unsigned int n,
@@ -610,6 +645,8 @@ static int until_handover(struct mig_source *s, struct err *e)
 		ret = engage(s, e);
 	if (ret == 0)
 		ret = precopy(s, e);
+	if (ret == 0)
+		ret = quiesce(s, e);
 	if (ret == 0)
 		ret = switch_over(s, e);
 	/* A cancel shows as a broken channel; say what it was. */

@@ -7,12 +7,14 @@
 
 #include "base/util.h"
 #include "pdev/backend.h"
+#include "pdev/vfio_user_client.h"
 
 /* Which back end a spec names: the first whose prefix fits; it gets the rest. */
 static const struct {
 	const char *prefix;
 	int (*open)(struct pdev **out, const char *rest, struct err *e);
 } backends[] = {
+	{ "vfio-user:", vfio_user_open },
 	{ "", pdev_vfio_open },
 	{ NULL, NULL },
 };

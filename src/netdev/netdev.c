@@ -1,0 +1,429 @@
+#include "netdev/netdev.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "igb/pf.h"
+#include "netdev/rebase.h"
+
+#define STATE_VERSION 1
+
+/* A device that cannot get its queued frames out in this time keeps them. */
+#define DRAIN_NS 2000000ull
+/* A guest whose driver is not there does not knock; it is not waited for. */
+#define KNOCK_WAIT_NS 14000000000ull
+
+enum quiet {
+	ACTIVE,	 /* nothing of the kind */
+	BUSY,	 /* busy is posted, the guest has not reset the VF yet */
+	DELETED, /* the structures are gone */
+};
+
+enum grant { GRANT_NONE, GRANT_ASKED, GRANT_GIVEN, GRANT_REFUSED };
+
+struct netdev {
+	char name[32];
+	struct vdev *vdev;
+	struct vdev_mbx *mbx; /* NULL: nobody at the PF */
+	struct shadow *shadow;
+	struct rebase *rebase;
+	struct netvf *vf; /* its pdev is the vdev's while bound */
+	struct trace *trace;
+	unsigned int unit;
+
+	enum mig_action action;
+	bool drained;
+	_Atomic int quiet;
+	uint64_t busy_since;
+	struct igb_vf_state regs; /* read by drain, or loaded */
+	struct shadow_drain drain;
+
+	_Atomic int grant; /* enum grant */
+	bool rebuilt;	   /* loaded without rings: the guest builds them */
+};
+
+static void trace(struct netdev *nd, const char *what, uint64_t val)
+{
+	trace_add(nd->trace, nd->unit, what, "device", 0, val);
+}
+
+/* ---- life ---- */
+
+static void on_quiet(void *opaque, enum vdev_mbx_quiet what);
+
+int netdev_create(struct netdev **out, const struct netdev_conf *c,
+		  const struct vdev_model *model, struct host *host,
+		  struct loop *loop, struct err *e)
+{
+	struct netdev *nd = calloc(1, sizeof(*nd));
+	int ret;
+
+	if (!nd)
+		return -ENOMEM;
+	snprintf(nd->name, sizeof(nd->name), "%s", c->name);
+	nd->trace = c->trace;
+	nd->unit = c->unit;
+	ret = vdev_create(&nd->vdev, nd->name, model, host, loop, e);
+	if (ret == 0)
+		ret = shadow_create(&nd->shadow, nd->vdev, &c->shadow, e);
+	if (ret == 0)
+		ret = rebase_create(&nd->rebase, nd->vdev);
+	if (ret < 0) {
+		netdev_destroy(nd);
+		return ret;
+	}
+	*out = nd;
+	return 0;
+}
+
+void netdev_destroy(struct netdev *nd)
+{
+	if (!nd)
+		return;
+	vdev_mbx_close(nd->mbx);
+	shadow_destroy(nd->shadow);
+	rebase_destroy(nd->rebase);
+	vdev_destroy(nd->vdev);
+	netvf_close(nd->vf);
+	free(nd);
+}
+
+static int open_mailbox(struct netdev *nd, struct netvf *vf, struct err *e)
+{
+	const struct vdev_mbx_conf c = {
+		.mode = vf->kernel_pf ? VDEV_MBX_KERNEL : VDEV_MBX_ON_DEMAND,
+		.port = vf->port,
+		.trace = nd->trace,
+		.unit = nd->unit,
+		.quiet = on_quiet,
+		.opaque = nd,
+	};
+
+	/* A software NIC without a PF driver: there is nobody to talk to. */
+	if (!vf->port && !vf->kernel_pf)
+		return 0;
+	return vdev_mbx_open(&nd->mbx, nd->vdev, &c, e);
+}
+
+int netdev_attach(struct netdev *nd, struct netvf *vf, struct err *e)
+{
+	int ret = vdev_bind(nd->vdev, vf->pdev, vf->backing, e);
+
+	if (ret < 0)
+		return ret;
+	vf->pdev = NULL;
+	ret = open_mailbox(nd, vf, e);
+	if (ret < 0) {
+		vf->pdev = vdev_unbind(nd->vdev);
+		return ret;
+	}
+	nd->vf = vf;
+	return 0;
+}
+
+struct vdev *netdev_vdev(struct netdev *nd)
+{
+	return nd->vdev;
+}
+
+struct vdev_mbx *netdev_mbx(struct netdev *nd)
+{
+	return nd->mbx;
+}
+
+struct shadow *netdev_shadow(struct netdev *nd)
+{
+	return nd->shadow;
+}
+
+struct netvf *netdev_vf(struct netdev *nd)
+{
+	return nd->vf;
+}
+
+const char *netdev_name(const struct netdev *nd)
+{
+	return nd->name;
+}
+
+/* ---- source ---- */
+
+int netdev_movable(struct netdev *nd, struct err *e)
+{
+	if (!nd->vf)
+		return err_set(e, -EOPNOTSUPP, "%s has no VF behind it",
+			       nd->name);
+	if (!nd->mbx)
+		return err_set(e, -EOPNOTSUPP,
+			       "%s: nobody drives the PF of '%s', so what the "
+			       "guest was granted cannot be granted elsewhere; "
+			       "run 'pagurus pf' and give the VM --vf "
+			       "pf:SOCKET",
+			       nd->name, nd->vf->spec);
+	return 0;
+}
+
+void netdev_describe(struct netdev *nd, struct mig_device *out)
+{
+	netvf_describe(nd->vf, out);
+	snprintf(out->name, sizeof(out->name), "%s", nd->name);
+	/* What the guest uses, not what the VF could. */
+	out->queues = 1;
+	out->features = 0;
+	snprintf(out->model, sizeof(out->model), "%s",
+		 vdev_get_model(nd->vdev)->name);
+}
+
+int netdev_engage(struct netdev *nd, enum mig_action action, struct err *e)
+{
+	nd->action = action;
+	trace(nd, "engage", (uint64_t)action);
+	return shadow_engage(nd->shadow, IGB_ALLQ, e);
+}
+
+/* In the loop's thread, from the mailbox. */
+static void on_quiet(void *opaque, enum vdev_mbx_quiet what)
+{
+	struct netdev *nd = opaque;
+
+	switch (what) {
+	case VDEV_MBX_SAW_BUSY: trace(nd, "saw-busy", 0); break;
+	case VDEV_MBX_RESET: trace(nd, "guest-reset", 0); break;
+	case VDEV_MBX_KNOCKS: trace(nd, "knocks", 0); break;
+	}
+	if (what != VDEV_MBX_KNOCKS || nd->quiet != BUSY)
+		return;
+	/*
+	 * The guest has dropped its rings and waits.  Nothing of them stays
+	 * behind on the hardware.
+	 */
+	pdev_reset(vdev_pdev(nd->vdev));
+	trace(nd, "delete", 0);
+	nd->quiet = DELETED;
+}
+
+int netdev_quiesce(struct netdev *nd, struct err *e)
+{
+	int ret;
+
+	nd->busy_since = now_ns();
+	nd->quiet = BUSY;
+	trace(nd, "quiesce", 0);
+	ret = vdev_mbx_quiesce(nd->mbx);
+	if (ret < 0) {
+		nd->quiet = ACTIVE;
+		return err_sys(e, ret, "%s: quiescing", nd->name);
+	}
+	return 0;
+}
+
+int netdev_quiesced(struct netdev *nd)
+{
+	struct igb_vf_state st;
+
+	if (nd->quiet == DELETED)
+		return 1;
+	if (nd->quiet != BUSY)
+		return -EINVAL;
+	/* No ring is on: no driver, or its interface is down. */
+	if (igb_vf_read(vdev_pdev(nd->vdev), &st) == 0 &&
+	    !igb_vf_enabled(&st) && now_ns() - nd->busy_since > 50000000ull) {
+		pdev_reset(vdev_pdev(nd->vdev));
+		trace(nd, "delete", 0);
+		nd->quiet = DELETED;
+		return 1;
+	}
+	return now_ns() - nd->busy_since > KNOCK_WAIT_NS ? -ETIMEDOUT : 0;
+}
+
+int netdev_drain(struct netdev *nd, struct err *e)
+{
+	int ret;
+
+	rebase_capture(nd->rebase);
+	if (nd->quiet == DELETED)
+		return 0;
+	trace(nd, "drain", 0);
+	ret = shadow_drain(nd->shadow, DRAIN_NS, &nd->regs, &nd->drain, e);
+	nd->drained = ret == 0;
+	return ret;
+}
+
+void netdev_save(struct netdev *nd, struct wire_out *o)
+{
+	put_u16(o, STATE_VERSION);
+	put_u8(o, nd->quiet == DELETED);
+	vdev_save(nd->vdev, o);
+	vdev_mbx_save(nd->mbx, o);
+	rebase_save(nd->rebase, o);
+	if (nd->quiet != DELETED)
+		igb_vf_save(&nd->regs, o);
+	trace(nd, "migrate", wire_used(o));
+}
+
+void netdev_release(struct netdev *nd)
+{
+	struct err e = { 0 };
+	int ret = 0;
+
+	trace(nd, "release", 0);
+	if (nd->drained)
+		ret = shadow_undrain(nd->shadow, &e);
+	nd->drained = false;
+	if (ret == 0 && shadow_engaged(nd->shadow))
+		ret = shadow_release(nd->shadow, &e);
+	if (ret < 0)
+		log_error("%s: the device does not go back to direct: %s",
+			  nd->name, err_text(&e, ret));
+	if (nd->quiet != ACTIVE) {
+		/* Deleted or not: the guest's driver builds anew here. */
+		vdev_mbx_unquiesce(nd->mbx);
+		trace(nd, "reconfigure", 0);
+		nd->quiet = ACTIVE;
+	}
+}
+
+/* ---- destination ---- */
+
+static void granted(void *opaque, const struct pf_verdict *v)
+{
+	struct netdev *nd = opaque;
+
+	nd->grant = v->ok ? GRANT_GIVEN : GRANT_REFUSED;
+}
+
+int netdev_load(struct netdev *nd, struct wire_in *in, struct err *e)
+{
+	uint16_t version = get_u16(in);
+	bool rebuilt = get_u8(in);
+	int ret;
+
+	if (version != STATE_VERSION && !in->err)
+		return err_set(e, -EPROTO,
+			       "%s: state version %u, this host reads %u",
+			       nd->name, version, STATE_VERSION);
+	ret = vdev_load(nd->vdev, in, e);
+	if (ret == 0)
+		ret = vdev_mbx_load(nd->mbx, in, e);
+	if (ret == 0)
+		ret = rebase_load(nd->rebase, in);
+	if (ret == 0 && !rebuilt)
+		ret = igb_vf_load(&nd->regs, in, e);
+	if (ret < 0)
+		return err_set(e, ret, "%s: damaged device state", nd->name);
+	nd->rebuilt = rebuilt;
+	nd->grant = GRANT_ASKED;
+	ret = vdev_mbx_restore(nd->mbx, granted, nd);
+	if (ret < 0)
+		return err_sys(e, ret,
+			       "%s: the PF driver does not take over what the "
+			       "guest was granted",
+			       nd->name);
+	return 0;
+}
+
+int netdev_ready(struct netdev *nd, struct err *e)
+{
+	int ret;
+
+	switch (nd->grant) {
+	case GRANT_ASKED: return 0;
+	case GRANT_REFUSED:
+		return err_set(e, -EPERM,
+			       "%s: the PF driver refuses what the guest was "
+			       "granted at the source (see its policy)",
+			       nd->name);
+	default: break;
+	}
+	/* Filters first, queues last; nothing moves before netdev_run(). */
+	if (!nd->rebuilt) {
+		ret = shadow_adopt(nd->shadow, &nd->regs, e);
+		if (ret < 0)
+			return ret;
+	}
+	return 1;
+}
+
+void netdev_run(struct netdev *nd)
+{
+	struct err e = { 0 };
+	int ret;
+
+	rebase_apply(nd->rebase);
+	ret = vdev_mbx_resume(nd->mbx, &e);
+	if (ret == 0 && !nd->rebuilt) {
+		ret = shadow_start(nd->shadow, &e);
+		trace(nd, "start", shadow_offset(nd->shadow));
+	} else if (ret == 0) {
+		ret = vdev_mbx_unquiesce(nd->mbx);
+		trace(nd, "reconfigure", 0);
+	}
+	/* It is ours and it runs; a device that fails now is kicked. */
+	if (ret < 0) {
+		log_error("%s: %s; its driver is told to start over", nd->name,
+			  err_text(&e, ret));
+		vdev_mbx_kick(nd->mbx);
+	}
+}
+
+/* ---- status ---- */
+
+static json_t *queue_json(const struct shadow_queue_stats *q)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:i}", "submitted",
+			 (json_int_t)q->submitted, "completed",
+			 (json_int_t)q->completed, "bytes",
+			 (json_int_t)q->bytes_written, "bad",
+			 (json_int_t)q->bad, "inflight", (int)q->inflight);
+}
+
+static json_t *shadow_json(struct netdev *nd)
+{
+	struct shadow_stats s;
+
+	shadow_get_stats(nd->shadow, &s);
+	return json_pack(
+		"{s:i, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		"engaged", (int)shadow_engaged(nd->shadow), "rx",
+		queue_json(&s.rx[0]), "tx", queue_json(&s.tx[0]), "engage_ns",
+		(json_int_t)s.engage_ns, "release_ns", (json_int_t)s.release_ns,
+		"paused_ns", (json_int_t)s.paused_ns, "marked_pages",
+		(json_int_t)s.marked_pages, "marked_bytes",
+		(json_int_t)s.marked_bytes, "split_pages",
+		(json_int_t)s.split_pages, "interrupts", (json_int_t)s.irqs,
+		"polls", (json_int_t)s.polls);
+}
+
+json_t *netdev_status(struct netdev *nd)
+{
+	static const char *const backing[] = {
+		[VDEV_NONE] = "none",
+		[VDEV_SOFTWARE] = "software",
+		[VDEV_HARDWARE] = "hardware",
+	};
+	struct vdev_counts c;
+	json_t *o;
+
+	vdev_get_counts(nd->vdev, &c);
+	o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I, "
+		      "s:I, s:I, s:I}, s:o}",
+		      "name", nd->name, "model", vdev_get_model(nd->vdev)->name,
+		      "backing", backing[vdev_get_backing(nd->vdev)], "vf",
+		      nd->vf ? nd->vf->spec : "", "generation",
+		      nd->vf ? nd->vf->gen->name : "", "exits", "reads",
+		      (json_int_t)c.reads, "writes", (json_int_t)c.writes,
+		      "mailbox", (json_int_t)c.mbx_page, "doorbell",
+		      (json_int_t)c.doorbell, "other", (json_int_t)c.other,
+		      "traps", (json_int_t)c.traps, "untraps",
+		      (json_int_t)c.untraps, "bad", (json_int_t)c.bad, "shadow",
+		      shadow_json(nd));
+	if (o && nd->mbx)
+		json_object_set_new(o, "mailbox", vdev_mbx_status(nd->mbx));
+	return o;
+}
