@@ -1,0 +1,100 @@
+"""A stock kernel owns a VF: link, ping, 64 MiB each way, no exit for a doorbell."""
+
+LIMIT = 600
+MIB = 64
+
+RUN = """exec pagurus run --name g --kernel /tree/guest/vmlinuz \
+    --initrd /tree/guest/initrd --mem 384M --cpus 2 --vf %s --console stdio \
+    --append "console=ttyS0 mitigations=off panic=-1 quiet" """
+
+
+def status(host):
+    return host.run("pagurus status g --json").json()
+
+
+def doorbells(st):
+    """Intercepted accesses of the pages that hold RX and TX tails."""
+    dev = st["devices"][0]
+    return dev["counts"]["doorbell"] + sum(
+        p["reads"] + p["writes"] for p in dev["pages"]
+        if p["bar"] == 0 and p["page"] in (2, 3))
+
+
+def scenario(lab):
+    a, b = lab.hosts("a", "b")
+    b.nic.up()
+    vf = a.nic.vfs(1)[0]
+
+    lab.step("what cannot work is refused before anything starts")
+    a.nic.bind("igbvf", vf)
+    r = a.fails(RUN % vf)
+    lab.check("the driver is named", "bound to igbvf" in r.out, r.out)
+    a.nic.bind("vfio-pci", vf)
+    r = a.fails(RUN % (vf + ",vf-token=2ab74924-c335-45f4-9b16-8569e5b08258"))
+    lab.check("the token is refused", "leave vf-token= out" in r.out, r.out)
+    lab.check("nothing is left behind",
+              not a.run("ls /run/pagurus 2>/dev/null; true").out.strip())
+
+    lab.step("the guest boots")
+    g = a.guest(RUN % vf)
+    lab.equal("CPUs", g.run("nproc").out.strip(), "2")
+
+    lab.step("igbvf binds and has link")
+    dev = g.vf_up("10.78.0.100")
+    lab.equal("MAC", str(g.run("cat /sys/class/net/%s/address" % dev)),
+              a.nic.vf_mac(0))
+    st = status(a)
+    lab.equal("model", st["devices"][0]["model"], "igb/82576")
+    lab.equal("direct pages of BAR 0", [
+        p["direct"] for p in st["devices"][0]["pages"] if p["bar"] == 0],
+        [True] * 4)
+
+    lab.step("ping to the other host")
+    g.run("ping -c 5 -W 2 " + b.data)
+
+    lab.step("%d MiB from the other host" % MIB)
+    b.run("dd if=/dev/urandom of=/tmp/data bs=1M count=%d 2>/dev/null" % MIB)
+    want = b.run("md5sum < /tmp/data").out.split()[0]
+    before = status(a)
+    t = b.spawn("nc -l -p 5001 < /tmp/data")
+    lab.equal("content", g.run("nc %s 5001 > /tmp/data; md5sum < /tmp/data" %
+                               b.data, timeout=200).out.split()[0], want)
+    t.wait(30)
+
+    lab.step("%d MiB back" % MIB)
+    # An nc whose input is at its end leaves; a pipe held open keeps it.
+    t = b.spawn("mkfifo /tmp/p; exec 3<>/tmp/p; "
+                "nc -l -p 5002 <&3 > /tmp/back; md5sum < /tmp/back")
+    g.run("nc %s 5002 < /tmp/data" % b.data, timeout=200)
+    t.wait(60)
+    lab.equal("content", t.out.split()[0], want)
+
+    lab.step("no exit for a doorbell")
+    after = status(a)
+    lab.equal("exits of RX and TX pages", doorbells(after), 0)
+    lab.equal("of BARs in all",
+              after["exits"]["mmio"] - before["exits"]["mmio"], 0)
+    lab.say("exits during 2 x %d MiB: %s" % (MIB, {
+        k: after["exits"][k] - before["exits"][k] for k in after["exits"]}))
+    n = str(g.run("cat /proc/interrupts | grep %s" % dev).out)
+    lab.say("interrupts of the guest:\n" + n)
+
+    lab.step("a second VM cannot have the name, nor the VF")
+    r = a.fails(RUN % vf)
+    lab.check("the name is in use", "runs already" in r.out, r.out)
+    r = a.fails((RUN % vf).replace("--name g", "--name h"))
+    lab.check("the VF is in use", "in use by another process" in r.out, r.out)
+
+    lab.step("power off, and again after a kill")
+    g.send("poweroff -f\n")
+    g.command.wait(60)
+    lab.check("no socket is left",
+              not a.run("ls /run/pagurus").out.strip())
+    g = a.guest(RUN % vf)
+    g.command.kill("KILL")
+    g.command.wait(30, check=False)
+    g = a.guest(RUN % vf)
+    g.vf_up("10.78.0.100")
+    g.run("ping -c 2 -W 2 " + b.data)
+    a.run("pagurus stop --force g")
+    g.command.wait(30)
