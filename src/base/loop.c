@@ -1,6 +1,7 @@
 #include "base/loop.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -271,10 +272,29 @@ static void dispatch(struct loop_source *s, uint32_t events)
 	}
 }
 
-int loop_once(struct loop *l, int timeout_ms)
+/* epoll_pwait2 is younger (Linux 5.11) than some kernels and sandboxes. */
+static int wait_ns(struct loop *l, struct epoll_event *ev, uint64_t ns)
+{
+	struct timespec ts = { .tv_sec = (time_t)(ns / 1000000000),
+			       .tv_nsec = (long)(ns % 1000000000) };
+	uint64_t ms = ns / 1000000 + (ns % 1000000 != 0);
+	int n;
+
+	if (ns == UINT64_MAX)
+		return epoll_wait(l->epfd, ev, EVENTS_A_ROUND, -1);
+	if (ns == 0)
+		return epoll_wait(l->epfd, ev, EVENTS_A_ROUND, 0);
+	n = epoll_pwait2(l->epfd, ev, EVENTS_A_ROUND, &ts, NULL);
+	if (n < 0 && errno == ENOSYS)
+		n = epoll_wait(l->epfd, ev, EVENTS_A_ROUND,
+			       ms > INT_MAX ? INT_MAX : (int)ms);
+	return n;
+}
+
+int loop_once_ns(struct loop *l, uint64_t timeout_ns)
 {
 	struct epoll_event ev[EVENTS_A_ROUND];
-	int n = epoll_wait(l->epfd, ev, EVENTS_A_ROUND, timeout_ms);
+	int n = wait_ns(l, ev, timeout_ns);
 
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
@@ -291,6 +311,12 @@ int loop_once(struct loop *l, int timeout_ms)
 		free(s);
 	}
 	return 0;
+}
+
+int loop_once(struct loop *l, int timeout_ms)
+{
+	return loop_once_ns(l, timeout_ms < 0 ? UINT64_MAX
+					      : (uint64_t)timeout_ms * 1000000);
 }
 
 int loop_run(struct loop *l)

@@ -50,6 +50,8 @@ int loop_call_wait(struct loop *l, loop_fn fn, void *opaque);
 int loop_run(struct loop *l);
 /* One round: wait at most timeout_ms (-1: for ever), dispatch, return. */
 int loop_once(struct loop *l, int timeout_ms);
+/* As that in nanoseconds, UINT64_MAX: for ever; rounds up on old kernels. */
+int loop_once_ns(struct loop *l, uint64_t timeout_ns);
 void loop_stop(struct loop *l);
 
 #endif

@@ -9,6 +9,7 @@
 
 static const struct cmd cmds[] = {
 	{ "run", "boot a kernel in a VM that owns VFs", cmd_run },
+	{ "nic", "a software SR-IOV network card", cmd_nic },
 	{ "status", "what runs here, and how", cmd_status },
 	{ "console", "the serial console of a running VM", cmd_console },
 	{ "stop", "power a VM off", cmd_stop },
