@@ -22,7 +22,7 @@ $(B)/build.ninja:
 
 # Unit and KVM rings; what cannot run here is skipped by name.
 check: all
-	@tools/test $(B) unit kvm lint
+	@tools/test $(B) unit probe kvm lint
 
 # `make lab S=smoke` runs one scenario, `make lab` all of them.
 lab: all

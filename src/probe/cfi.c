@@ -104,7 +104,7 @@ struct cie {
 	int64_t data_align;
 	uint64_t ra;
 	uint8_t fde_enc, lsda_enc;
-	bool has_aug, has_lsda;
+	bool has_aug, has_lsda, signal;
 	size_t prog, end;
 };
 
@@ -164,7 +164,7 @@ static bool read_cie(const struct cfi *c, size_t at, struct cie *out)
 			get_encoded(&k, enc, false);
 			break;
 		}
-		case 'S':
+		case 'S': out->signal = true; break;
 		case 'B': break;
 		default:
 			/* Unknown, but its length was said. */
@@ -288,12 +288,12 @@ const struct cfi_fde *cfi_find(const struct cfi *c, uint64_t pc)
 /* psABI numbers: rax rdx rcx rbx rsi rdi rbp rsp r8... */
 static uint8_t dwarf_reg(uint64_t n)
 {
-	static const uint8_t map[8] = { REG_RAX, REG_RDX, REG_RCX, REG_RBX,
-					REG_RSI, REG_RDI, REG_RBP, REG_RSP };
+	static const uint8_t map[8] = { X86_RAX, X86_RDX, X86_RCX, X86_RBX,
+					X86_RSI, X86_RDI, X86_RBP, X86_RSP };
 
 	if (n < 8)
 		return map[n];
-	return n < 16 ? (uint8_t)n : REG_NONE;
+	return n < 16 ? (uint8_t)n : X86_NONE;
 }
 
 /* breg; deref; [plus_uconst | const, plus]: what gcc writes for DRAP. */
@@ -342,8 +342,10 @@ struct machine {
 	uint64_t loc;
 };
 
-static void saved_at(struct machine *m, int64_t off)
+static void saved_at(struct machine *m, uint64_t reg, int64_t off)
 {
+	if (dwarf_reg(reg) == X86_RBP)
+		m->row.rbp_save = off;
 	if (off < m->row.lowest_save)
 		m->row.lowest_save = off;
 }
@@ -365,9 +367,13 @@ static bool run(struct cursor *k, const struct cie *cie, struct machine *m,
 			m->loc = next;
 			continue;
 		case 2:
-			saved_at(m, (int64_t)get_uleb(k) * cie->data_align);
+			saved_at(m, low,
+				 (int64_t)get_uleb(k) * cie->data_align);
 			continue;
-		case 3: continue; /* restore */
+		case 3: /* restore */
+			if (dwarf_reg(low) == X86_RBP)
+				m->row.rbp_save = 0;
+			continue;
 		}
 		switch (op) {
 		case 0x00: break; /* nop */
@@ -378,12 +384,12 @@ static bool run(struct cursor *k, const struct cie *cie, struct machine *m,
 		case 0x03: next += get(k, 2) * cie->code_align; break;
 		case 0x04: next += get(k, 4) * cie->code_align; break;
 		case 0x05: /* offset_extended */
-			get_uleb(k);
-			saved_at(m, (int64_t)get_uleb(k) * cie->data_align);
+			n = get_uleb(k);
+			saved_at(m, n, (int64_t)get_uleb(k) * cie->data_align);
 			break;
 		case 0x11: /* ..._sf */
-			get_uleb(k);
-			saved_at(m, get_sleb(k) * cie->data_align);
+			n = get_uleb(k);
+			saved_at(m, n, get_sleb(k) * cie->data_align);
 			break;
 		case 0x06:
 		case 0x07:
@@ -459,7 +465,8 @@ void cfi_row(const struct cfi *c, uint64_t pc, struct cfi_row *row)
 	k.end = f->end;
 	if (!run(&k, &cie, &m, pc, cie.fde_enc))
 		return;
-	if (m.row.kind == CFA_REG && m.row.reg == REG_NONE)
+	if (m.row.kind == CFA_REG && m.row.reg == X86_NONE)
 		return;
 	*row = m.row;
+	row->signal = cie.signal;
 }

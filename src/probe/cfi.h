@@ -34,6 +34,8 @@ struct cfi_row {
 	/* Lowest save slot of a register, relative to the CFA: -8 is only
 	 * the return address. */
 	int64_t lowest_save;
+	int64_t rbp_save; /* where rbp is saved, relative to the CFA, or 0 */
+	bool signal;	  /* a signal frame: its pc is exact */
 };
 
 struct cfi_fde {
@@ -65,7 +67,7 @@ void cfi_row(const struct cfi *c, uint64_t pc, struct cfi_row *row);
 /* Is the stack pointer what it was at the function's entry? */
 static inline bool cfi_at_entry_sp(const struct cfi_row *r)
 {
-	return r->kind == CFA_REG && r->reg == 4 /* REG_RSP */ && r->off == 8;
+	return r->kind == CFA_REG && r->reg == 4 /* X86_RSP */ && r->off == 8;
 }
 
 #endif

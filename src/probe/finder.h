@@ -70,7 +70,7 @@ enum site_step {
 /* Where an indirect jump takes its target from. */
 struct site_ref {
 	uint8_t mem;	     /* 0: in 'base'; 1: at base+index*scale+disp */
-	uint8_t base, index; /* enum probe_reg, REG_RIP_BASE, REG_NONE */
+	uint8_t base, index; /* enum probe_reg, X86_RIP_BASE, X86_NONE */
 	uint8_t scale;
 	uint8_t seg; /* 0, or 'f', 'g' */
 	int32_t disp;
@@ -114,12 +114,13 @@ struct probe_func {
 	size_t nrange;
 	struct probe_site *site; /* sorted by address, entry first */
 	size_t nsite;
-	uint64_t span;	/* bytes decoded in all */
-	uint64_t gap;	/* bytes nothing reaches */
-	bool self_jump; /* jumps to its own entry */
-	bool indirect;	/* has an undecided jmp * */
-	bool unwind;	/* has an FDE */
-	bool named;	/* by a symbol, not made up */
+	uint64_t span;	 /* bytes decoded in all */
+	uint64_t gap;	 /* bytes nothing reaches */
+	bool self_jump;	 /* jumps to its own entry */
+	bool indirect;	 /* has an undecided jmp * */
+	bool unwind;	 /* has an FDE */
+	bool named;	 /* by a symbol, not made up */
+	bool writes_r11; /* so that it may hold an argument at a jump */
 	/* No branch of its own lands in the first bytes after the entry. */
 	uint8_t room; /* whole instructions, bytes */
 };

@@ -124,8 +124,8 @@ static struct probe_site *add_site(struct flow *w, enum site_kind kind,
 		.pop = in->pop,
 		.target = in->target,
 		.step = STEP_FLOW,
-		.pushed = REG_NONE,
-		.ref = { .base = REG_NONE, .index = REG_NONE },
+		.pushed = X86_NONE,
+		.ref = { .base = X86_NONE, .index = X86_NONE },
 	};
 	code = image_code(w->im, addr, &avail);
 	if (code)
@@ -234,7 +234,7 @@ static uint8_t indirect_thunk(const char *name)
 			if (!strcmp(name + n, regs[r]))
 				return (uint8_t)r;
 	}
-	return REG_NONE;
+	return X86_NONE;
 }
 
 static const char *thunk_name(struct flow *w, uint64_t addr)
@@ -299,7 +299,7 @@ static void direct_jump(struct flow *w, uint64_t addr, const struct insn *in,
 		return;
 	}
 	reg = indirect_thunk(thunk_name(w, in->target));
-	if (reg != REG_NONE) {
+	if (reg != X86_NONE) {
 		w->fn->indirect = true;
 		if (sp == SP_ELSEWHERE)
 			return;
@@ -332,7 +332,7 @@ static bool table_inside(struct flow *w, const struct insn *in)
 	const struct image *im = w->im;
 	uint64_t at = (uint64_t)(int64_t)in->ref.disp, to;
 
-	if (!in->ref.mem || in->ref.base != REG_NONE || in->ref.scale != 8 ||
+	if (!in->ref.mem || in->ref.base != X86_NONE || in->ref.scale != 8 ||
 	    in->ref.seg)
 		return false;
 	for (size_t i = 0; i < im->nseg; i++) {
@@ -431,7 +431,7 @@ static void walk(struct flow *w, uint64_t start, struct depth d)
 	size_t which = p ? (size_t)(p - w->part) : 0;
 	uint64_t addr = start;
 
-	prev[0].reg0 = prev[1].reg0 = REG_NONE;
+	prev[0].reg0 = prev[1].reg0 = X86_NONE;
 	while (p && addr < p->hi && !w->err) {
 		size_t avail, i = addr - p->lo, had;
 		const uint8_t *code = image_code(w->im, addr, &avail);
@@ -466,6 +466,7 @@ static void walk(struct flow *w, uint64_t start, struct depth d)
 		    in.kind == INSN_RET || in.kind == INSN_FAR ||
 		    in.kind == INSN_STOP)
 			return;
+		w->fn->writes_r11 |= in.writes_r11;
 		d = step(&in, d);
 		addr += in.len;
 		if (addr == w->fn->addr + w->fn->size)
@@ -654,7 +655,7 @@ int finder_sites(const struct finder *f, struct probe_func *fn)
 	fn->range = NULL;
 	fn->nsite = fn->nrange = 0;
 	fn->span = fn->gap = 0;
-	fn->self_jump = fn->indirect = false;
+	fn->self_jump = fn->indirect = fn->writes_r11 = false;
 
 	entry_site(&w);
 	if (w.err || !fn->size ||

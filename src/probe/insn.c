@@ -8,12 +8,12 @@ static uint8_t gpr(ZydisRegister r)
 	ZydisRegister wide;
 
 	if (r == ZYDIS_REGISTER_RIP)
-		return REG_RIP_BASE;
+		return X86_RIP_BASE;
 	if (r == ZYDIS_REGISTER_NONE)
-		return REG_NONE;
+		return X86_NONE;
 	wide = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
 	if (wide < ZYDIS_REGISTER_RAX || wide > ZYDIS_REGISTER_R15)
-		return REG_NONE;
+		return X86_NONE;
 	return (uint8_t)(wide - ZYDIS_REGISTER_RAX);
 }
 
@@ -31,7 +31,7 @@ static uint8_t condition(const ZydisDecodedInstruction *z)
 
 static void take_ref(struct insn *in, const ZydisDecodedOperand *op)
 {
-	in->ref = (struct site_ref){ .base = REG_NONE, .index = REG_NONE };
+	in->ref = (struct site_ref){ .base = X86_NONE, .index = X86_NONE };
 	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
 		in->ref.base = gpr(op->reg.value);
 		return;
@@ -152,9 +152,9 @@ static void stack_effect(struct insn *in, const ZydisDecodedInstruction *z,
 		if (op[i].type != ZYDIS_OPERAND_TYPE_REGISTER ||
 		    !(op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 			continue;
-		if (gpr(op[i].reg.value) == REG_RSP)
+		if (gpr(op[i].reg.value) == X86_RSP)
 			in->stack = STACK_LOST;
-		if (gpr(op[i].reg.value) == REG_RBP)
+		if (gpr(op[i].reg.value) == X86_RBP)
 			in->loads_fp = true;
 	}
 }
@@ -176,9 +176,9 @@ int insn_decode(struct insn *in, const uint8_t *p, size_t avail, uint64_t addr)
 	ZydisDecoder d;
 
 	*in = (struct insn){ .cond = SITE_COND_NONE,
-			     .pushed = REG_NONE,
-			     .reg0 = REG_NONE,
-			     .reg1 = REG_NONE };
+			     .pushed = X86_NONE,
+			     .reg0 = X86_NONE,
+			     .reg1 = X86_NONE };
 	ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, p, avail, &z, op)))
 		return -EILSEQ;
@@ -189,6 +189,11 @@ int insn_decode(struct insn *in, const uint8_t *p, size_t avail, uint64_t addr)
 		in->reg0 = gpr(op[0].reg.value);
 	if (z.operand_count > 1 && op[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
 		in->reg1 = gpr(op[1].reg.value);
+	for (unsigned int i = 0; i < z.operand_count; i++)
+		if (op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE &&
+		    gpr(op[i].reg.value) == X86_R11)
+			in->writes_r11 = true;
 	for (unsigned int i = 0; i < z.operand_count_visible; i++) {
 		if (op[i].type != ZYDIS_OPERAND_TYPE_MEMORY)
 			continue;
@@ -240,7 +245,7 @@ int insn_decode(struct insn *in, const uint8_t *p, size_t avail, uint64_t addr)
 	case ZYDIS_MNEMONIC_INTO: in->movable = false; break;
 	case ZYDIS_MNEMONIC_PUSH:
 		if (op[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-		    z.operand_width == 64 && in->reg0 != REG_NONE) {
+		    z.operand_width == 64 && in->reg0 != X86_NONE) {
 			in->kind = INSN_PUSH;
 			in->pushed = in->reg0;
 		}
@@ -258,18 +263,18 @@ int insn_decode(struct insn *in, const uint8_t *p, size_t avail, uint64_t addr)
 bool insn_is_table_load(const struct insn *in)
 {
 	return in->mnemonic == ZYDIS_MNEMONIC_MOVSXD && in->ref.mem &&
-	       in->ref.scale == 4 && in->ref.index != REG_NONE;
+	       in->ref.scale == 4 && in->ref.index != X86_NONE;
 }
 
 bool insn_is_add_to(const struct insn *in, uint8_t reg)
 {
 	return in->mnemonic == ZYDIS_MNEMONIC_ADD && in->reg0 == reg &&
-	       in->reg1 != REG_NONE;
+	       in->reg1 != X86_NONE;
 }
 
 bool insn_cond_holds(uint8_t cond, const struct probe_regs *r)
 {
-	uint64_t f = r->rflags, cx = r->gpr[REG_RCX];
+	uint64_t f = r->rflags, cx = r->gpr[X86_RCX];
 	bool sf = f & RFLAGS_SF, of = f & RFLAGS_OF, zf = f & RFLAGS_ZF, yes;
 
 	switch (cond) {

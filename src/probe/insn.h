@@ -37,13 +37,14 @@ enum insn_stack {
 
 struct insn {
 	uint8_t kind, len;
-	uint8_t cond;	    /* as in struct probe_site */
-	uint8_t pushed;	    /* INSN_PUSH */
-	uint8_t stack;	    /* enum insn_stack */
-	bool notrack;	    /* 3e prefix on an indirect jump */
-	bool sets_fp;	    /* mov rbp, rsp or lea rbp, [rsp + -delta] */
-	bool loads_fp;	    /* rbp is written in another way */
-	bool movable;	    /* a copy may run elsewhere */
+	uint8_t cond;	/* as in struct probe_site */
+	uint8_t pushed; /* INSN_PUSH */
+	uint8_t stack;	/* enum insn_stack */
+	bool notrack;	/* 3e prefix on an indirect jump */
+	bool sets_fp;	/* mov rbp, rsp or lea rbp, [rsp + -delta] */
+	bool loads_fp;	/* rbp is written in another way */
+	bool movable;	/* a copy may run elsewhere */
+	bool writes_r11;
 	uint8_t rip_disp;   /* offset of a rip-relative disp32, or 0 */
 	uint16_t pop;	    /* INSN_RET */
 	uint16_t mnemonic;  /* Zydis's number */

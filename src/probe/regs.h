@@ -1,7 +1,7 @@
 /*
  * The integer registers of a stopped x86-64 thread, whoever stopped it.
  *
- * The order of gpr[] is the processor's own numbering (rax 0 ... r15 15), so
+ * (ucontext.h has the names REG_*, in another order.)  The order of gpr[] is the processor's own numbering (rax 0 ... r15 15), so
  * that a register number taken from an instruction is an index.  Vector
  * state is never touched by the engine and so is not here.
  */
@@ -11,29 +11,29 @@
 #include <stdint.h>
 
 enum probe_reg {
-	REG_RAX,
-	REG_RCX,
-	REG_RDX,
-	REG_RBX,
-	REG_RSP,
-	REG_RBP,
-	REG_RSI,
-	REG_RDI,
-	REG_R8,
-	REG_R9,
-	REG_R10,
-	REG_R11,
-	REG_R12,
-	REG_R13,
-	REG_R14,
-	REG_R15,
-	REG_GPRS,
-	REG_RIP_BASE, /* base of a memory operand: the next insn */
-	REG_NONE = 0xff,
+	X86_RAX,
+	X86_RCX,
+	X86_RDX,
+	X86_RBX,
+	X86_RSP,
+	X86_RBP,
+	X86_RSI,
+	X86_RDI,
+	X86_R8,
+	X86_R9,
+	X86_R10,
+	X86_R11,
+	X86_R12,
+	X86_R13,
+	X86_R14,
+	X86_R15,
+	X86_GPRS,
+	X86_RIP_BASE, /* base of a memory operand: the next insn */
+	X86_NONE = 0xff,
 };
 
 struct probe_regs {
-	uint64_t gpr[REG_GPRS];
+	uint64_t gpr[X86_GPRS];
 	uint64_t rip;
 	uint64_t rflags;
 	uint64_t fs_base, gs_base;

@@ -1,0 +1,78 @@
+/*
+ * The library that `pagurus probe --preload` has the loader put in front of a
+ * program: it starts an in-process session before main() and shares what it
+ * sees.  What to do comes in the environment; without it, it does nothing.
+ *
+ *	PAGURUS_PROBE		patterns
+ *	PAGURUS_PROBE_SHARE	the file to share through
+ *	PAGURUS_PROBE_OPTIONS	letters: e entries, x exits, j jumps,
+ *				and for tests c no copy, m memory form, s swap
+ *
+ * It takes itself out of the environment: children that are not forks of
+ * this program but programs of their own are not probed.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "probe/inproc.h"
+#include "probe/share.h"
+
+static struct share *share;
+static struct inproc *session;
+
+static void sink(const struct probe_event *ev, void *opaque)
+{
+	share_put(share, ev, getpid());
+}
+
+static void __attribute__((constructor)) begin(void)
+{
+	const char *patterns = getenv("PAGURUS_PROBE");
+	const char *path = getenv("PAGURUS_PROBE_SHARE");
+	const char *letters = getenv("PAGURUS_PROBE_OPTIONS");
+	struct engine_options opt = { 0 };
+	struct err e = { 0 };
+	int ret;
+
+	if (!patterns || !path)
+		return;
+	if (!letters)
+		letters = "ex";
+	opt.entry = strchr(letters, 'e');
+	opt.exit = strchr(letters, 'x');
+	opt.jump = strchr(letters, 'j');
+	opt.no_copy = strchr(letters, 'c');
+	opt.mem_form = strchr(letters, 'm');
+	opt.swap_form = strchr(letters, 's');
+	opt.no_latency = strchr(letters, 'n');
+
+	if (share_create(&share, path, ENGINE_FUNCS_MAX, &e) < 0)
+		return;
+	ret = inproc_prepare(&session, patterns, &opt, sink, NULL, &e);
+	if (!ret) {
+		struct engine *en = inproc_engine(session);
+
+		share->nfunc = (uint32_t)engine_nfuncs(en);
+		for (uint32_t i = 0; i < share->nfunc; i++)
+			strncpy(share->func[i].name, engine_func(en, i)->name,
+				SHARE_NAME - 1);
+	} else {
+		share->nfunc = 0;
+	}
+	unsetenv("PAGURUS_PROBE");
+	unsetenv("LD_PRELOAD");
+	share->magic = SHARE_MAGIC;
+	if (!ret)
+		ret = inproc_arm(session, &e);
+	if (ret < 0)
+		strncpy(share->error, err_text(&e, ret),
+			sizeof(share->error) - 1);
+}
+
+static void __attribute__((destructor)) end(void)
+{
+	inproc_stop(session);
+	if (share)
+		share->stopped = 1;
+}

@@ -1,0 +1,55 @@
+/*
+ * What the engine needs of whatever runs the probed code: this process,
+ * another process, a guest kernel.
+ *
+ * A back end takes a trap, fills a struct probe_regs with rip at the
+ * breakpoint itself, calls engine_hit(), stores the registers back and lets
+ * the thread run.  The engine never stops, continues or steps anything.
+ */
+#ifndef PROBE_TARGET_H
+#define PROBE_TARGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct probe_target; /* the back end's own */
+
+/* Memory one stack lies in. */
+struct probe_extent {
+	uint64_t lo, hi;
+	/*
+	 * The thread's own stack and no other's: whatever lies below the
+	 * stack pointer is dead.  False for memory that may hold several
+	 * stacks (coroutines, signal stacks).
+	 */
+	bool native;
+};
+
+struct probe_target_ops {
+	const char *name;
+
+	/* All of it, or -errno.  Data only: stacks, tables of pointers. */
+	int (*read)(struct probe_target *t, uint64_t addr, void *buf,
+		    size_t len);
+	int (*write)(struct probe_target *t, uint64_t addr, const void *buf,
+		     size_t len);
+	/* Write code that may be executing; one byte is atomic. */
+	int (*patch)(struct probe_target *t, uint64_t addr, const void *buf,
+		     size_t len);
+	/* Executable memory within 2 GiB of 'near' (0: anywhere). */
+	int (*alloc)(struct probe_target *t, uint64_t near, size_t size,
+		     uint64_t *addr);
+	void (*free)(struct probe_target *t, uint64_t addr, size_t size);
+	/* The stack that holds sp, for thread tid. */
+	int (*stack)(struct probe_target *t, int tid, uint64_t sp,
+		     struct probe_extent *x);
+	/* Unwind data for [eh, ...) of the trampolines; may be NULL. */
+	int (*unwind_add)(struct probe_target *t, uint64_t eh);
+	void (*unwind_del)(struct probe_target *t, uint64_t eh);
+	/* May signals strike below the stack pointer without harm to the
+	 * 128 bytes there?  True in user space, false in a kernel. */
+	bool red_zone;
+};
+
+#endif
