@@ -177,7 +177,10 @@ void msix_mask(int devfn, unsigned int n, bool masked);
  * whether it differs.  Spin on irq_count yourself where latency counts.
  */
 bool irq_wait(uint8_t v, uint32_t seen, uint64_t timeout_ns);
-/* One timer interrupt on vector v after ns. */
+/*
+ * One timer interrupt on vector v after ns.  A CPU has one timer, and
+ * irq_wait() uses it for its time-out.
+ */
 void timer_arm(uint8_t v, uint64_t ns);
 /* An interrupt to another CPU. */
 void ipi(unsigned int cpu, uint8_t v);

@@ -7,21 +7,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/fields.h"
+
 #define ENTRIES_MAX 256
 
-int cpuid_create(struct vm *vm, struct err *e)
+static struct kvm_cpuid2 *supported(int kvm)
 {
 	struct kvm_cpuid2 *t;
 
 	t = calloc(1, sizeof(*t) + ENTRIES_MAX * sizeof(t->entries[0]));
 	if (!t)
-		return err_sys(e, -ENOMEM, "CPU model");
+		return NULL;
 	t->nent = ENTRIES_MAX;
-	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, t) < 0) {
+	if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, t) < 0) {
 		free(t);
-		return err_sys(e, -errno, "CPU model");
+		return NULL;
 	}
-	vm->cpuid = t;
+	return t;
+}
+
+int cpuid_create(struct vm *vm, struct err *e)
+{
+	vm->cpuid = supported(vm->kvm);
+	if (!vm->cpuid)
+		return err_set(e, -ENOTSUP,
+			       "KVM does not tell which CPU it can show");
 	return 0;
 }
 
@@ -109,5 +119,122 @@ int cpuid_set(struct vcpu *c)
 		topology(&t->entries[i], c->idx, c->vm->ncpus);
 	ret = ioctl(c->fd, KVM_SET_CPUID2, t) < 0 ? -errno : 0;
 	free(t);
+	return ret;
+}
+
+static const struct field entry_fields[] = {
+	FIELD(kvm_cpuid_entry2, function), FIELD(kvm_cpuid_entry2, index),
+	FIELD(kvm_cpuid_entry2, flags),	   FIELD(kvm_cpuid_entry2, eax),
+	FIELD(kvm_cpuid_entry2, ebx),	   FIELD(kvm_cpuid_entry2, ecx),
+	FIELD(kvm_cpuid_entry2, edx),
+};
+
+void cpuid_put(struct wire_out *o, const struct kvm_cpuid2 *t)
+{
+	put_u16(o, (uint16_t)t->nent);
+	for (uint32_t i = 0; i < t->nent; i++)
+		PUT_FIELDS(o, &t->entries[i], entry_fields);
+}
+
+struct kvm_cpuid2 *cpuid_get(struct wire_in *in)
+{
+	uint32_t n = get_u16(in);
+	struct kvm_cpuid2 *t;
+
+	if (n == 0 || n > ENTRIES_MAX) {
+		wire_fail(in, -EBADMSG);
+		return NULL;
+	}
+	t = calloc(1, sizeof(*t) + n * sizeof(t->entries[0]));
+	if (!t) {
+		wire_fail(in, -ENOMEM);
+		return NULL;
+	}
+	t->nent = n;
+	for (uint32_t i = 0; i < n; i++)
+		GET_FIELDS(in, &t->entries[i], entry_fields);
+	return t;
+}
+
+/*
+ * Where features stand, and bits there that say how something is set up
+ * rather than what the CPU can do.
+ */
+#define REG(r) offsetof(struct kvm_cpuid_entry2, r)
+static const struct {
+	uint32_t function, index;
+	size_t reg;
+	uint32_t ignore;
+} features[] = {
+	{ 1, 0, REG(ecx), 1u << 27 | 1u << 31 }, /* OSXSAVE, HV */
+	{ 1, 0, REG(edx), 1u << 28 },		 /* HTT */
+	{ 7, 0, REG(ebx), 0 },
+	{ 7, 0, REG(ecx), 1u << 4 }, /* OSPKE */
+	{ 7, 0, REG(edx), 0 },
+	{ 7, 1, REG(eax), 0 },
+	{ 0xd, 0, REG(eax), 0 },
+	{ 0xd, 1, REG(eax), 0 },
+	{ 0x80000001, 0, REG(ecx), 0 },
+	{ 0x80000001, 0, REG(edx), 0 },
+	{ 0x80000008, 0, REG(ebx), 0 },
+	{ 0x40000001, 0, REG(eax), 0 },
+};
+
+static const struct kvm_cpuid_entry2 *find(const struct kvm_cpuid2 *t,
+					   uint32_t function, uint32_t index)
+{
+	for (uint32_t i = 0; i < t->nent; i++)
+		if (t->entries[i].function == function &&
+		    t->entries[i].index == index)
+			return &t->entries[i];
+	return NULL;
+}
+
+static uint32_t reg_of(const struct kvm_cpuid_entry2 *c, size_t reg)
+{
+	uint32_t v = 0;
+
+	if (c)
+		memcpy(&v, (const char *)c + reg, 4);
+	return v;
+}
+
+static int compare(const struct kvm_cpuid2 *t, const struct kvm_cpuid2 *here,
+		   struct err *e)
+{
+	const struct kvm_cpuid_entry2 *a = find(t, 0, 0), *b = find(here, 0, 0);
+
+	if (!a || !b || a->ebx != b->ebx || a->ecx != b->ecx ||
+	    a->edx != b->edx)
+		return err_set(e, -ENOTSUP,
+			       "the guest runs on a CPU of another maker than "
+			       "this host's");
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
+		uint32_t f = features[i].function, x = features[i].index;
+		uint32_t want = reg_of(find(t, f, x), features[i].reg);
+		uint32_t have = reg_of(find(here, f, x), features[i].reg);
+		uint32_t lack = want & ~have & ~features[i].ignore;
+
+		if (lack)
+			return err_set(
+				e, -ENOTSUP,
+				"the guest uses CPU features that this host "
+				"lacks: CPUID 0x%x.%u bits 0x%x; choose a host "
+				"with the same or a newer CPU",
+				f, x, lack);
+	}
+	return 0;
+}
+
+int cpuid_check(int kvm, const struct kvm_cpuid2 *t, struct err *e)
+{
+	struct kvm_cpuid2 *here = supported(kvm);
+	int ret;
+
+	if (!here)
+		return err_set(e, -ENOTSUP,
+			       "KVM does not tell which CPU it can show");
+	ret = compare(t, here, e);
+	free(here);
 	return ret;
 }

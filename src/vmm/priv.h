@@ -163,6 +163,10 @@ int bus_assign(struct vm *vm, struct err *e);
 /* cpuid.c */
 int cpuid_create(struct vm *vm, struct err *e);
 int cpuid_set(struct vcpu *c);
+void cpuid_put(struct wire_out *o, const struct kvm_cpuid2 *t);
+struct kvm_cpuid2 *cpuid_get(struct wire_in *in); /* free() it */
+/* Whether a guest that saw 't' can run here; 'kvm' is /dev/kvm. */
+int cpuid_check(int kvm, const struct kvm_cpuid2 *t, struct err *e);
 
 /* boot.c: kernel, tables and the first vCPU's registers */
 int boot_load(struct vm *vm, const struct vm_config *cfg, struct err *e);

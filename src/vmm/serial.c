@@ -188,56 +188,66 @@ size_t serial_input(struct serial *s, const void *buf, size_t len)
 	return n;
 }
 
-void serial_save(struct serial *s, struct wire_out *o)
+static void copy_state(struct serial *to, const struct serial *from)
+{
+	to->ier = from->ier;
+	to->fcr = from->fcr;
+	to->lcr = from->lcr;
+	to->mcr = from->mcr;
+	to->scr = from->scr;
+	to->dll = from->dll;
+	to->dlm = from->dlm;
+	to->thr_pending = from->thr_pending;
+	to->head = from->head;
+	to->count = from->count;
+	memcpy(to->in, from->in, sizeof(to->in));
+}
+
+void serial_copy(struct serial *snapshot, struct serial *s)
 {
 	pthread_mutex_lock(&s->lock);
-	put_u8(o, s->ier);
-	put_u8(o, s->fcr);
-	put_u8(o, s->lcr);
-	put_u8(o, s->mcr);
-	put_u8(o, s->scr);
-	put_u8(o, s->dll);
-	put_u8(o, s->dlm);
-	put_u8(o, s->thr_pending);
-	put_u32(o, s->count);
-	for (uint32_t i = 0; i < s->count; i++)
-		put_u8(o, s->in[(s->head + i) % SERIAL_INPUT]);
+	copy_state(snapshot, s);
 	pthread_mutex_unlock(&s->lock);
 }
 
-void serial_load(struct serial *s, struct wire_in *in)
+void serial_put(struct wire_out *o, const struct serial *snapshot)
 {
-	s->ier = get_u8(in) & 0x0f;
-	s->fcr = get_u8(in) & FCR_ENABLE;
-	s->lcr = get_u8(in);
-	s->mcr = get_u8(in) & 0x1f;
-	s->scr = get_u8(in);
-	s->dll = get_u8(in);
-	s->dlm = get_u8(in);
-	s->thr_pending = get_u8(in) & 1;
-	s->head = 0;
-	s->count = get_u32(in);
-	if (s->count > SERIAL_INPUT) {
-		s->count = 0;
-		wire_fail(in, -EBADMSG);
-	}
-	get_bytes(in, s->in, s->count);
+	put_u8(o, snapshot->ier);
+	put_u8(o, snapshot->fcr);
+	put_u8(o, snapshot->lcr);
+	put_u8(o, snapshot->mcr);
+	put_u8(o, snapshot->scr);
+	put_u8(o, snapshot->dll);
+	put_u8(o, snapshot->dlm);
+	put_u8(o, snapshot->thr_pending);
+	put_u32(o, snapshot->count);
+	for (uint32_t i = 0; i < snapshot->count; i++)
+		put_u8(o, snapshot->in[(snapshot->head + i) % SERIAL_INPUT]);
 }
 
-void serial_apply(struct serial *s, const struct serial *loaded)
+void serial_get(struct wire_in *in, struct serial *snapshot)
+{
+	snapshot->ier = get_u8(in) & 0x0f;
+	snapshot->fcr = get_u8(in) & FCR_ENABLE;
+	snapshot->lcr = get_u8(in);
+	snapshot->mcr = get_u8(in) & 0x1f;
+	snapshot->scr = get_u8(in);
+	snapshot->dll = get_u8(in);
+	snapshot->dlm = get_u8(in);
+	snapshot->thr_pending = get_u8(in) & 1;
+	snapshot->head = 0;
+	snapshot->count = get_u32(in);
+	if (snapshot->count > SERIAL_INPUT) {
+		snapshot->count = 0;
+		wire_fail(in, -EBADMSG);
+	}
+	get_bytes(in, snapshot->in, snapshot->count);
+}
+
+void serial_apply(struct serial *s, const struct serial *snapshot)
 {
 	pthread_mutex_lock(&s->lock);
-	s->ier = loaded->ier;
-	s->fcr = loaded->fcr;
-	s->lcr = loaded->lcr;
-	s->mcr = loaded->mcr;
-	s->scr = loaded->scr;
-	s->dll = loaded->dll;
-	s->dlm = loaded->dlm;
-	s->thr_pending = loaded->thr_pending;
-	s->head = loaded->head;
-	s->count = loaded->count;
-	memcpy(s->in, loaded->in, sizeof(s->in));
+	copy_state(s, snapshot);
 	/* The line's level is ours to tell anew, whatever it was. */
 	s->level = false;
 	update(s);

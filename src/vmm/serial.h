@@ -40,10 +40,14 @@ void serial_write(struct serial *s, unsigned int reg, uint8_t v);
 /* Bytes from outside; returns how many found room. */
 size_t serial_input(struct serial *s, const void *buf, size_t len);
 
-void serial_save(struct serial *s, struct wire_out *o);
-/* Reads and checks into *s without touching its lock and hooks. */
-void serial_load(struct serial *s, struct wire_in *in);
-/* Take over what serial_load() read, and drive the line as it says. */
-void serial_apply(struct serial *s, const struct serial *loaded);
+/*
+ * State.  A struct serial without lock and hooks is a snapshot: copy takes
+ * one, put and get carry it, apply makes it the port's state and drives the
+ * line as that says.
+ */
+void serial_copy(struct serial *snapshot, struct serial *s);
+void serial_put(struct wire_out *o, const struct serial *snapshot);
+void serial_get(struct wire_in *in, struct serial *snapshot);
+void serial_apply(struct serial *s, const struct serial *snapshot);
 
 #endif

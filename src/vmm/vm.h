@@ -167,4 +167,11 @@ size_t vm_state_max(const struct vm *vm); /* bytes vm_save() may need */
 int vm_save(struct vm *vm, struct wire_out *o);
 int vm_load(struct vm *vm, struct wire_in *in, struct err *e);
 
+/*
+ * The CPU the guest sees, as bytes, and whether this host can show it: for a
+ * destination to answer before any RAM moves.
+ */
+void vm_cpu_save(struct vm *vm, struct wire_out *o);
+int vm_cpu_check(struct wire_in *in, struct err *e);
+
 #endif

@@ -300,6 +300,125 @@ static void pause_stops_and_nests(void **state)
 	tear_down(&rig);
 }
 
+static void copy_ram(struct vm *to, struct vm *from)
+{
+	for (uint64_t p = 0; p < vm_pages(from); p++)
+		memcpy(vm_page_ptr(to, p), vm_page_ptr(from, p), PAGE_SIZE);
+}
+
+/* From 'from' into a new VM 'to'; the old one is gone when this returns. */
+static void move(struct rig *to, struct rig *from, unsigned int cpus)
+{
+	struct err e = { 0 };
+	struct wire_out o;
+	struct wire_in in;
+	size_t size;
+	void *buf;
+
+	assert_int_equal(vm_pause(from->vm), 0);
+	size = vm_state_max(from->vm);
+	buf = malloc(size);
+	wire_out_init(&o, buf, size);
+	assert_int_equal(vm_save(from->vm, &o), 0);
+
+	set_up(to, NULL, cpus, true);
+	copy_ram(to->vm, from->vm);
+	assert_int_equal(testdev_move(&to->dev, &from->dev), 0);
+	wire_in_init(&in, buf, wire_used(&o));
+	if (vm_load(to->vm, &in, &e))
+		fail_msg("%s", e.text);
+	assert_int_equal(wire_done(&in), 0);
+	free(buf);
+	tear_down(from);
+	start(to);
+}
+
+static struct rig other;
+
+/* Again and again, back and forth, until the guest is through. */
+static void moves_while_running(void **state)
+{
+	static const char *const append[] = {
+		[1] = "test=move steps=150",
+		[2] = "test=move steps=150 cpus=2",
+	};
+
+	for (unsigned int cpus = 1; cpus <= 2; cpus++) {
+		struct rig *from = &rig, *to = &other;
+		unsigned int moves = 0;
+
+		set_up(from, append[cpus], cpus, false);
+		start(from);
+		while (vm_wait(from->vm, 37, NULL) == VM_RUNS && moves < 40) {
+			struct rig *t = to;
+
+			move(to, from, cpus);
+			to = from;
+			from = t;
+			moves++;
+		}
+		finish(from, 7);
+		assert_true(moves > 2);
+		assert_non_null(strstr(from->out, "sum 1\n"));
+		print_message("%u CPUs: moved %u times\n", cpus, moves);
+		tear_down(from);
+	}
+}
+
+/* A state that is cut off or foreign leaves the new VM as it was. */
+static void bad_states_are_refused(void **state)
+{
+	struct err e = { 0 };
+	struct wire_out o;
+	struct wire_in in;
+	uint8_t *buf;
+	size_t size, len;
+
+	set_up(&rig, "test=move steps=5 cpus=2", 2, false);
+	start(&rig);
+	vm_wait(rig.vm, 20, NULL);
+	vm_pause(rig.vm);
+	size = vm_state_max(rig.vm);
+	buf = malloc(size);
+	wire_out_init(&o, buf, 100);
+	assert_int_equal(vm_save(rig.vm, &o), -ENOSPC);
+	wire_out_init(&o, buf, size);
+	assert_int_equal(vm_save(rig.vm, &o), 0);
+	len = wire_used(&o);
+	print_message("state of 2 vCPUs: %zu bytes of at most %zu\n", len,
+		      size);
+
+	wire_in_init(&in, buf + 12, len - 12);
+	if (vm_cpu_check(&in, &e))
+		fail_msg("%s", e.text);
+
+	set_up(&other, NULL, 2, true);
+	for (size_t cut = 0; cut < len; cut += cut < 64 ? 1 : 97) {
+		wire_in_init(&in, buf, cut);
+		assert_true(vm_load(other.vm, &in, &e) < 0);
+		err_clear(&e);
+	}
+	buf[0]++;
+	wire_in_init(&in, buf, len);
+	assert_int_equal(vm_load(other.vm, &in, &e), -EPROTO);
+	buf[0]--;
+	err_clear(&e);
+	buf[2]--;
+	wire_in_init(&in, buf, len);
+	assert_int_equal(vm_load(other.vm, &in, &e), -EINVAL);
+	assert_non_null(strstr(e.text, "vCPUs"));
+	buf[2]++;
+	err_clear(&e);
+	memset(buf + 14 + 4 * 4, 0x5a, 4); /* the maker of the CPU */
+	wire_in_init(&in, buf, len);
+	assert_int_equal(vm_load(other.vm, &in, &e), -ENOTSUP);
+	free(buf);
+	tear_down(&other);
+	vm_resume(rig.vm);
+	finish(&rig, 7);
+	tear_down(&rig);
+}
+
 static void ends_are_told_apart(void **state)
 {
 	static const struct {
@@ -398,6 +517,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(splits_are_checked),
 		cmocka_unit_test(dirty_pages_are_logged),
 		cmocka_unit_test(pause_stops_and_nests),
+		cmocka_unit_test(moves_while_running),
+		cmocka_unit_test(bad_states_are_refused),
 		cmocka_unit_test(ends_are_told_apart),
 		cmocka_unit_test(power_button_is_seen),
 		cmocka_unit_test(is_destroyed_at_any_time),
