@@ -196,7 +196,8 @@ static void vf_was_reset(struct pf *pf, unsigned int vf)
 
 /*
  * Resets before requests: both bits are set when a driver resets its VF and
- * rings at once, and its request is about the VF after the reset.
+ * rings at once, and its request is about the VF after the reset.  Requests
+ * before acks: a word sent because of the ack would overwrite the request.
  */
 void pf_service(struct pf *pf)
 {
@@ -218,16 +219,16 @@ void pf_service(struct pf *pf)
 	for (unsigned int n = 0; n < pf->nvfs; n++) {
 		const struct pf_event ev = { .kind = PF_EV_REQUEST, .vf = n };
 
+		if (icr >> (IGB_MBVFICR_REQ_SHIFT + n) & 1) {
+			trace_add(pf->trace, n, "pf-request", "", IGB_MBVFICR,
+				  icr);
+			pf_event(pf, n, &ev);
+		}
 		if (icr >> (IGB_MBVFICR_ACK_SHIFT + n) & 1) {
 			pf->vf[n].counts.acks++;
 			trace_add(pf->trace, n, "pf-ack", "", IGB_MBVFICR, icr);
 			if (!pf->vf[n].fn)
 				nack_here(pf, n);
-		}
-		if (icr >> (IGB_MBVFICR_REQ_SHIFT + n) & 1) {
-			trace_add(pf->trace, n, "pf-request", "", IGB_MBVFICR,
-				  icr);
-			pf_event(pf, n, &ev);
 		}
 	}
 }
