@@ -94,13 +94,15 @@ class Command:
 class Host:
     """Made by Lab.hosts(); see lab/README.md for what a scenario does."""
 
-    def __init__(self, lab, name, index, memory, cpus, cpu, nics):
+    def __init__(self, lab, name, index, memory, cpus, cpu, nics,
+                 append):
         self.lab = lab
         self.name = name
         self.index = index
         self.memory = memory
         self.cpus = cpus
         self.cpu = cpu
+        self.append = append
         self.dir = os.path.join(lab.dir, name)
         self.share = os.path.join(self.dir, "share")
         self.console = os.path.join(self.dir, "console.log")
@@ -124,7 +126,8 @@ class Host:
             "console=ttyS0", "loglevel=5", "panic=-1", "intel_iommu=on",
             "iommu=nopt", "mitigations=off", "random.trust_cpu=on",
             "nokaslr", "nmi_watchdog=0", "iomem=relaxed",
-            "lab.name=" + self.name, "lab.mgmt=%s/24" % self.mgmt]
+            "lab.name=" + self.name, "lab.mgmt=%s/24" % self.mgmt,
+            self.append]
         argv = [
             self.lab.qemu_binary, "-name", "lab-" + self.name,
             "-nodefaults", "-no-user-config", "-display", "none",
@@ -174,8 +177,9 @@ class Host:
         self.started = time.monotonic()
         self.process = proc.start(argv, os.path.join(self.dir, "qemu.log"))
 
-    def boot(self, timeout=BOOT_LIMIT):
+    def boot(self, timeout=None):
         """Wait for the agent; one boot that hangs is tried again."""
+        timeout = timeout or BOOT_LIMIT
         for attempt in (1, 2):
             if self.process is None:
                 self.start()

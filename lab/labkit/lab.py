@@ -1,7 +1,9 @@
 """What a scenario is given: hosts, networks, steps, and an orderly end."""
 
+import json
 import os
 import shutil
+import socket
 import tempfile
 import time
 
@@ -53,8 +55,11 @@ class Lab:
 
     # Making.
 
-    def hosts(self, *names, memory=2048, cpus=2, cpu=CPU, nics=1):
-        """Boot hosts side by side: hosts("a", "b"), or hosts(2)."""
+    def hosts(self, *names, memory=2048, cpus=2, cpu=CPU, nics=1, append=""):
+        """Boot hosts side by side: hosts("a", "b"), or hosts(2).
+
+        'append' goes to the kernel's command line, e.g. "hugepages=256".
+        """
         if len(names) == 1 and isinstance(names[0], int):
             names = "abcdefgh"[:names[0]]
         self.step("boot " + ", ".join(names))
@@ -64,7 +69,7 @@ class Lab:
         new = []
         for n in names:
             h = Host(self, n, len(self.all) + 1, memory, cpus, cpu,
-                     nics)
+                     nics, append)
             self.all.append(h)
             new.append(h)
         for h in new:
@@ -90,6 +95,36 @@ class Lab:
 
     def skip(self, reason):
         raise LabSkip(reason)
+
+    def keep(self):
+        """Serve lab/sh until a signal comes."""
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(os.path.join(self.run_dir, "keep"))
+        server.listen()
+        os.chmod(os.path.join(self.run_dir, "keep"), 0o600)
+        self.pump.add(server.fileno(), lambda: self._serve(server))
+        while True:
+            self.sleep(3600)
+
+    def _serve(self, server):
+        """One request of lab/sh: host and script in, output and status out."""
+        conn, _ = server.accept()
+        with conn, conn.makefile("rw") as f:
+            request = json.loads(f.readline())
+            found = [h for h in self.all if h.name == request["host"]]
+            if not found:
+                f.write(json.dumps({"out": "no host of that name\n",
+                                    "status": 2}) + "\n")
+                return
+            c = found[0].spawn(request["script"])
+            shown = 0
+            while c.status is None or len(c.out) > shown:
+                self.pump.once(0.1)
+                new = c.out[shown:]
+                shown += len(new)
+                f.write(json.dumps({"out": new}) + "\n")
+                f.flush()
+            f.write(json.dumps({"out": "", "status": c.status}) + "\n")
 
     def sleep(self, seconds):
         """Let time pass; consoles and results are read meanwhile."""
