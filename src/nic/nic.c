@@ -68,7 +68,8 @@ void nic_assign_queues(struct nic *nic)
 	}
 }
 
-void nic_vf_reset(struct nic *nic, unsigned int vf, bool flr)
+/* What CTRL.RST clears: statistics and head write-back addresses stay. */
+static void vf_unconfigure(struct nic *nic, unsigned int vf)
 {
 	struct nic_vf *v = &nic->vf[vf];
 
@@ -79,15 +80,30 @@ void nic_vf_reset(struct nic *nic, unsigned int vf, bool flr)
 	nic_intr_reset(&v->intr);
 	v->ivar = v->ivar_misc = v->pbacl = 0;
 	REG(nic, IGB_PSRTYPE(vf)) = 0;
+}
+
+/* A VF as new: nothing configured, nothing counted. */
+void nic_vf_clear(struct nic *nic, unsigned int vf)
+{
+	struct nic_vf *v = &nic->vf[vf];
+
+	v->gprc = v->gptc = v->gorc = v->gotc = v->mprc = 0;
+	v->gprlbc = v->gptlbc = v->gorlbc = v->gotlbc = 0;
+	memset(&v->shm[IGBVF_VMBMEM / 4], 0, 4 * IGBVF_MBX_WORDS);
+	nic_pci_reset(&nic->fn[NIC_VF(vf)]);
+	vf_unconfigure(nic, vf);
+	nic_publish_all(nic, vf);
+}
+
+void nic_vf_reset(struct nic *nic, unsigned int vf, bool flr)
+{
+	if (flr)
+		nic_vf_clear(nic, vf);
+	else
+		vf_unconfigure(nic, vf);
 	/* The PF lets the VF go again when it answers the reset message. */
 	REG(nic, IGB_VFRE) &= ~(1u << vf);
 	REG(nic, IGB_VFTE) &= ~(1u << vf);
-	if (flr) {
-		v->gprc = v->gptc = v->gorc = v->gotc = v->mprc = 0;
-		v->gprlbc = v->gptlbc = v->gorlbc = v->gotlbc = 0;
-		memset(&v->shm[IGBVF_VMBMEM / 4], 0, 4 * IGBVF_MBX_WORDS);
-		nic_pci_reset(&nic->fn[NIC_VF(vf)]);
-	}
 	nic_mbx_vf_event(nic, vf);
 	nic_publish_all(nic, vf);
 }
@@ -128,7 +144,7 @@ void nic_flr(struct nic *nic, unsigned int fn)
 	}
 	/* SR-IOV goes with the PF's configuration space (PCIe 2.2.2). */
 	for (unsigned int i = 0; i < nic->num_vfs; i++)
-		nic_vf_reset(nic, i, true);
+		nic_vf_clear(nic, i);
 	nic_pci_reset(&nic->fn[NIC_PF]);
 	if (nic->num_vfs) {
 		nic->num_vfs = 0;

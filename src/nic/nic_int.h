@@ -190,6 +190,7 @@ static inline bool nic_pooled(const struct nic *nic)
 /* nic.c */
 void nic_reset_all(struct nic *nic); /* CTRL.RST, FLR of the PF */
 void nic_vf_reset(struct nic *nic, unsigned int vf, bool flr);
+void nic_vf_clear(struct nic *nic, unsigned int vf);
 void nic_assign_queues(struct nic *nic);
 
 /* regs.c: dwords of the PF's BAR 0. */

@@ -162,7 +162,7 @@ static void sriov_changed(struct nic *nic)
 	if (n == old)
 		return;
 	for (unsigned int i = MIN(n, old); i < MAX(n, old); i++)
-		nic_vf_reset(nic, i, true);
+		nic_vf_clear(nic, i);
 	nic->num_vfs = n;
 	nic_assign_queues(nic);
 	if (nic->vfs_fn)
