@@ -1,4 +1,4 @@
-// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c libs: ssl crypto zstd
+// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c libs: ssl crypto zstd xxhash
 /*
  * What a hostile source can send: sections, manifest, plan, RAM chunks.
  * The sum of each section is made right first, or the fuzzer would never get

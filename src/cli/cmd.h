@@ -19,6 +19,9 @@ struct cmd {
 int cmd_console(int argc, char **argv);
 int cmd_nic(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_receive(int argc, char **argv);
+int cmd_migrate(int argc, char **argv);
+int cmd_check(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 

@@ -8,17 +8,17 @@
 #include "base/util.h"
 #include "cli/cmd.h"
 #include "cli/opt.h"
-#include "machine/machine.h"
+#include "machine/move.h"
 
 static const struct opt_usage usage = {
 	.synopsis = "run [OPTIONS] --name NAME --kernel FILE",
 	.about = "Boot a Linux kernel in a virtual machine. Each --vf gives it "
 		 "a virtual function of an SR-IOV network card, which the "
 		 "guest drives directly.",
-	.after = "A VF is a PCI address bound to vfio-pci, "
-		 "0000:01:10.0[,vf-token=UUID],\n"
-		 "or vfio-user:SOCKET; ',model=igb/82576' shows it to the "
-		 "guest as that.\n\n"
+	.after = "A VF is pf:SOCKET[,vf=N] from 'pagurus pf', a PCI address "
+		 "bound to vfio-pci,\n0000:01:10.0[,vf-token=UUID], or "
+		 "vfio-user:SOCKET; ',model=igb/82576' shows it\nto the guest "
+		 "as that.\n\n"
 		 "Exit status: 0 the guest powered off or was stopped; 1 it "
 		 "did not start;\n2 it crashed; 64 the command line is "
 		 "wrong.\n\n"
@@ -33,6 +33,8 @@ int cmd_run(int argc, char **argv)
 	struct machine_config cfg = { .console = NULL };
 	uint64_t cpus = 1, mem = 512ull << 20;
 	struct opt_list vfs = { .n = 0 };
+	const char *shadow = NULL;
+	struct move *mv = NULL;
 	bool verbose = false;
 	const struct opt opts[] = {
 		{ "name", 'n', "NAME", "the VM's name, also of its socket",
@@ -52,6 +54,9 @@ int cmd_run(int argc, char **argv)
 		{ "console", 0, "stdio|SOCKET",
 		  "serial console here, too ('pagurus console' always works)",
 		  OPT_STR, &cfg.console },
+		{ "shadow", 0, "OPTIONS",
+		  "while migrating: cpu|iommu, full, poll=US|off", OPT_STR,
+		  &shadow },
 		{ "no-reboot", 0, NULL, "end when the guest resets itself",
 		  OPT_FLAG, &cfg.no_reboot },
 		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
@@ -78,6 +83,8 @@ int cmd_run(int argc, char **argv)
 	cfg.mem = mem;
 	cfg.nvfs = vfs.n;
 	memcpy(cfg.vf, vfs.v, vfs.n * sizeof(vfs.v[0]));
+	if (shadow && shadow_parse_opts(&cfg.shadow, shadow, &e) < 0)
+		return cmd_fail("run", &e, e.code);
 	if (verbose)
 		log_set_level(LOG_DEBUG);
 	log_set_prefix(cfg.name);
@@ -85,11 +92,14 @@ int cmd_run(int argc, char **argv)
 	ret = machine_create(&m, &cfg, &e);
 	if (ret < 0)
 		return cmd_fail("run", &e, ret);
-	ret = machine_build(m, &e);
+	ret = move_create(&mv, m, &e);
+	if (ret == 0)
+		ret = machine_build(m, &e);
 	if (ret == 0)
 		ret = machine_start(m, &e);
 	if (ret == 0)
 		ret = machine_serve(m);
+	move_destroy(mv);
 	machine_destroy(m);
 	return ret < 0 ? cmd_fail("run", &e, ret) : ret;
 }

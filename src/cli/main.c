@@ -9,6 +9,10 @@
 
 static const struct cmd cmds[] = {
 	{ "run", "boot a kernel in a VM that owns VFs", cmd_run },
+	{ "receive", "wait for a VM from another host, then be it",
+	  cmd_receive },
+	{ "migrate", "move a running VM to another host", cmd_migrate },
+	{ "check", "what a migration would do; moves nothing", cmd_check },
 	{ "nic", "a software SR-IOV network card", cmd_nic },
 	{ "status", "what runs here, and how", cmd_status },
 	{ "console", "the serial console of a running VM", cmd_console },

@@ -11,6 +11,7 @@
 #include "machine/priv.h"
 
 #define STATUS_CRASHED 2
+#define TRACE_EVENTS   8192
 
 static void on_end(void *opaque);
 
@@ -64,8 +65,8 @@ static void on_signal(int signo, void *opaque)
 /* ---- devices ---- */
 
 struct dev_spec {
-	char pdev[128];
-	const struct vdev_model *model; /* NULL: the pdev's own */
+	char vf[256];
+	const struct vdev_model *model; /* NULL: the VF's own */
 };
 
 static int parse(struct dev_spec *out, const char *spec, struct err *e)
@@ -74,10 +75,10 @@ static int parse(struct dev_spec *out, const char *spec, struct err *e)
 	const char *at = strstr(spec, key);
 	size_t len = at ? (size_t)(at - spec) : strlen(spec);
 
-	if (!len || len >= sizeof(out->pdev))
+	if (!len || len >= sizeof(out->vf))
 		return err_set(e, -EINVAL, "'%s' names no device", spec);
-	memcpy(out->pdev, spec, len);
-	out->pdev[len] = '\0';
+	memcpy(out->vf, spec, len);
+	out->vf[len] = '\0';
 	out->model = at ? vdev_model_find(at + sizeof(key) - 1) : NULL;
 	if (at && !out->model)
 		return err_set(e, -EINVAL,
@@ -87,52 +88,63 @@ static int parse(struct dev_spec *out, const char *spec, struct err *e)
 	return 0;
 }
 
-static enum vdev_backing backing(const char *spec)
+int machine_plug(struct machine *m, struct netvf *vf,
+		 const struct vdev_model *model, struct err *e)
 {
-	return strncmp(spec, "vfio-user:", 10) ? VDEV_HARDWARE : VDEV_SOFTWARE;
+	struct machine_dev *d = &m->dev[m->ndevs];
+	const struct netdev_conf conf = {
+		.name = d->name,
+		.shadow = m->cfg.shadow,
+		.trace = m->trace,
+		.unit = m->ndevs,
+	};
+	int ret;
+
+	if (m->ndevs == MACHINE_DEVS_MAX)
+		return err_set(e, -ENOSPC, "at most %d devices",
+			       MACHINE_DEVS_MAX);
+	*d = (struct machine_dev){ .nd = NULL };
+	snprintf(d->name, sizeof(d->name), "net%u", m->ndevs);
+	ret = netdev_create(&d->nd, &conf, model, vm_host(m->vm), m->loop, e);
+	if (ret < 0)
+		return ret;
+	d->v = netdev_vdev(d->nd);
+	ret = vm_pci_add(m->vm, vdev_func(d->v), -1, e);
+	if (ret == 0 && vf)
+		ret = netdev_attach(d->nd, vf, e);
+	if (ret < 0) {
+		netdev_destroy(d->nd);
+		return ret;
+	}
+	m->ndevs++;
+	return 0;
 }
 
 static int add_device(struct machine *m, const char *text, struct err *e)
 {
-	struct machine_dev *d = &m->dev[m->ndevs];
-	struct pdev *p = NULL;
+	struct netvf *vf = NULL;
 	struct dev_spec spec;
 	int ret = parse(&spec, text, e);
 
 	if (ret < 0)
 		return ret;
-	*d = (struct machine_dev){ .v = NULL };
-	snprintf(d->name, sizeof(d->name), "net%u", m->ndevs);
-	snprintf(d->pdev, sizeof(d->pdev), "%s", spec.pdev);
-	if (strcmp(spec.pdev, "none")) {
-		ret = pdev_open(&p, spec.pdev, e);
+	if (strcmp(spec.vf, "none")) {
+		ret = netvf_open(&vf, spec.vf, m->cfg.name, m->loop, m->trace,
+				 e);
 		if (ret < 0)
 			return ret;
 		if (!spec.model)
-			spec.model = vdev_model_of_pdev(p, e);
+			spec.model = vdev_model_find(vf->gen->name);
 	}
-	if (!spec.model) {
+	if (!spec.model)
 		ret = err_set(e, -EINVAL,
 			      "'%s': a device that nothing backs needs "
 			      "model=MODEL",
 			      text);
-		goto close;
-	}
-	ret = vdev_create(&d->v, d->name, spec.model, vm_host(m->vm), m->loop,
-			  e);
+	else
+		ret = machine_plug(m, vf, spec.model, e);
 	if (ret < 0)
-		goto close;
-	/* Counted from here on: unbuild takes it down with all the rest. */
-	m->ndevs++;
-	if (p) {
-		ret = vdev_bind(d->v, p, backing(spec.pdev), e);
-		if (ret < 0)
-			goto close;
-	}
-	return vm_pci_add(m->vm, vdev_func(d->v), -1, e);
-
-close:
-	pdev_close(p);
+		netvf_close(vf);
 	return ret;
 }
 
@@ -153,7 +165,7 @@ void machine_unbuild(struct machine *m)
 			p->unbuild(m, p->opaque);
 	}
 	while (m->ndevs)
-		vdev_destroy(m->dev[--m->ndevs].v);
+		netdev_destroy(m->dev[--m->ndevs].nd);
 	vm_destroy(m->vm);
 	m->vm = NULL;
 	m->started = false;
@@ -285,6 +297,8 @@ int machine_create(struct machine **out, const struct machine_config *cfg,
 		return err_set(e, -ENOMEM, "out of memory");
 	m->cfg = *cfg;
 	ret = loop_create(&m->loop);
+	if (ret == 0)
+		ret = trace_create(&m->trace, TRACE_EVENTS);
 	for (size_t i = 0; ret == 0 && i < ARRAY_SIZE(signals); i++)
 		ret = loop_add_signal(m->loop, signals[i], on_signal, m, NULL);
 	if (ret < 0) {
@@ -316,6 +330,7 @@ void machine_destroy(struct machine *m)
 	machine_unbuild(m);
 	ctl_server_destroy(m->ctl);
 	console_destroy(m->console);
+	trace_destroy(m->trace);
 	loop_destroy(m->loop);
 	free(m);
 }
@@ -336,6 +351,11 @@ struct vm *machine_vm(struct machine *m)
 struct loop *machine_loop(struct machine *m)
 {
 	return m->loop;
+}
+
+struct trace *machine_trace(struct machine *m)
+{
+	return m->trace;
 }
 
 struct ctl_server *machine_ctl(struct machine *m)

@@ -20,6 +20,7 @@
 #include "base/loop.h"
 #include "ctl/ctl.h"
 #include "machine/console.h"
+#include "netdev/netdev.h"
 #include "vdev/vdev.h"
 #include "vmm/vm.h"
 
@@ -37,19 +38,20 @@ struct machine_config {
 	unsigned int cpus;
 	const char *kernel, *initrd, *append; /* kernel NULL: to be loaded */
 	/*
-	 * One spec a device: "PDEV[,model=MODEL]", PDEV as for pdev_open(),
-	 * or "none,model=MODEL" for one that nothing backs yet.
+	 * One spec a device: "VF[,model=MODEL]", VF as for netvf_open(), or
+	 * "none,model=MODEL" for one that nothing backs yet.
 	 */
 	const char *vf[MACHINE_DEVS_MAX];
 	unsigned int nvfs;
-	bool no_reboot; /* a reset by the guest ends the machine */
+	struct shadow_opts shadow; /* how devices are shadowed */
+	bool no_reboot;		   /* a reset by the guest ends the machine */
 };
 
 /* A device; plain, for those who add to it.  Lives from build to unbuild. */
 struct machine_dev {
-	char name[16];	/* "net0" */
-	char pdev[128]; /* spec of what stood behind it at first */
-	struct vdev *v;
+	char name[16]; /* "net0" */
+	struct netdev *nd;
+	struct vdev *v; /* nd's */
 };
 
 int machine_create(struct machine **out, const struct machine_config *cfg,
@@ -62,6 +64,13 @@ void machine_destroy(struct machine *m); /* NULL is fine */
  */
 int machine_build(struct machine *m, struct err *e);
 void machine_unbuild(struct machine *m);
+
+/*
+ * While it is being built: one more device of that model, on 'vf' (NULL:
+ * nothing backs it yet), which is the machine's on success.
+ */
+int machine_plug(struct machine *m, struct netvf *vf,
+		 const struct vdev_model *model, struct err *e);
 
 int machine_start(struct machine *m, struct err *e);
 
@@ -76,6 +85,7 @@ void machine_quit(struct machine *m, int status);
 
 struct vm *machine_vm(struct machine *m); /* NULL: not built */
 struct loop *machine_loop(struct machine *m);
+struct trace *machine_trace(struct machine *m);
 struct ctl_server *machine_ctl(struct machine *m);
 struct console *machine_console(struct machine *m);
 struct machine_config *machine_get_config(struct machine *m);

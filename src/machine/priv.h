@@ -14,6 +14,7 @@
 struct machine {
 	struct machine_config cfg;
 	struct loop *loop;
+	struct trace *trace;
 	struct ctl_server *ctl;
 	struct console *console;
 	struct vm *vm;

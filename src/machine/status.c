@@ -77,7 +77,7 @@ static json_t *device(struct machine_dev *d)
 	};
 	const struct vdev_model *model = vdev_get_model(d->v);
 	struct pdev *p = vdev_pdev(d->v);
-	json_t *pages = json_array();
+	json_t *pages = json_array(), *all, *own;
 	char address[16];
 
 	for (unsigned int bar = 0; bar < 6; bar++)
@@ -86,11 +86,15 @@ static json_t *device(struct machine_dev *d)
 			json_array_append_new(pages, page(d->v, bar, n));
 	snprintf(address, sizeof(address), "00:%02x.%x",
 		 vdev_func(d->v)->devfn >> 3, vdev_func(d->v)->devfn & 7);
-	return json_pack("{s:s, s:s, s:s, s:s, s:s?, s:o, s:o}", "name",
-			 d->name, "model", model->name, "address", address,
-			 "backing", backings[vdev_get_backing(d->v)], "pdev",
-			 p ? p->name : NULL, "counts", counts(d->v), "pages",
-			 pages);
+	all = json_pack("{s:s, s:s, s:s, s:s, s:s?, s:o, s:o}", "name", d->name,
+			"model", model->name, "address", address, "backing",
+			backings[vdev_get_backing(d->v)], "pdev",
+			p ? p->name : NULL, "counts", counts(d->v), "pages",
+			pages);
+	own = netdev_status(d->nd);
+	json_object_update(all, own);
+	json_decref(own);
+	return all;
 }
 
 static const char *state(const struct machine *m)

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@
 #define USER_TIMEOUT_MS	     10000
 
 struct chan {
+	struct chan_listener *from; /* accepted there; NULL: it is closed */
+	struct chan *next;	    /* of the same listener */
 	int fd;
 	struct tls_session *tls; /* NULL: plain */
 	_Atomic uint64_t sent;
@@ -29,11 +32,16 @@ struct chan {
 };
 
 struct chan_listener {
+	struct chan *accepted;
+	bool aborted;
 	int fd;
 	const struct chan_tls *tls;
 	char addr[160];
 	const char *unlink_path; /* into addr */
 };
+
+/* The lists of accepted channels: touched once a connection. */
+static pthread_mutex_t accepted_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const char unix_prefix[] = "unix:";
 
@@ -275,13 +283,50 @@ int chan_accept(struct chan_listener *l, struct chan **out, int timeout_ms,
 		return err_sys(e, fd, "accept on %s", l->addr);
 	if (!l->unlink_path)
 		tune_tcp(fd);
-	return wrap(out, fd, l->tls, true, NULL, e);
+	n = wrap(out, fd, l->tls, true, NULL, e);
+	if (n < 0)
+		return n;
+	pthread_mutex_lock(&accepted_lock);
+	(*out)->from = l;
+	(*out)->next = l->accepted;
+	l->accepted = *out;
+	if (l->aborted)
+		chan_abort(*out);
+	pthread_mutex_unlock(&accepted_lock);
+	return 0;
+}
+
+static void forget(struct chan *c)
+{
+	pthread_mutex_lock(&accepted_lock);
+	if (c->from) {
+		struct chan **at = &c->from->accepted;
+
+		while (*at != c)
+			at = &(*at)->next;
+		*at = c->next;
+	}
+	pthread_mutex_unlock(&accepted_lock);
+}
+
+void chan_listener_abort(struct chan_listener *l)
+{
+	pthread_mutex_lock(&accepted_lock);
+	l->aborted = true;
+	shutdown(l->fd, SHUT_RDWR);
+	for (struct chan *c = l->accepted; c; c = c->next)
+		chan_abort(c);
+	pthread_mutex_unlock(&accepted_lock);
 }
 
 void chan_listener_close(struct chan_listener *l)
 {
 	if (!l)
 		return;
+	pthread_mutex_lock(&accepted_lock);
+	for (struct chan *c = l->accepted; c; c = c->next)
+		c->from = NULL;
+	pthread_mutex_unlock(&accepted_lock);
 	close(l->fd);
 	if (l->unlink_path)
 		unlink(l->unlink_path);
@@ -359,6 +404,7 @@ void chan_close(struct chan *c)
 {
 	if (!c)
 		return;
+	forget(c);
 	tls_session_close(c->tls);
 	close(c->fd);
 	free(c);

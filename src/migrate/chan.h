@@ -45,6 +45,11 @@ const char *chan_listener_addr(const struct chan_listener *l);
 /* -ETIMEDOUT after timeout_ms (-1: never); a failed handshake is -EPROTO. */
 int chan_accept(struct chan_listener *l, struct chan **out, int timeout_ms,
 		struct err *e);
+/*
+ * From any thread: chan_accept() fails from now on, also one that waits, and
+ * so does every call on a channel accepted here.
+ */
+void chan_listener_abort(struct chan_listener *l);
 void chan_listener_close(struct chan_listener *l);
 
 /* All of it or -errno; -EPIPE when the peer is gone, -ETIMEDOUT. */

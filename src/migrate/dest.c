@@ -68,26 +68,56 @@ struct incoming {
 
 /* ---- RAM ---- */
 
-static int read_ram(struct reader *r)
+/* A chunk: plain pages go straight to where they belong. */
+static int read_chunk(struct reader *r, struct stream_sum *sum, size_t len)
+{
+	struct ram_stretch to[RAM_CHUNK_PAGES];
+	unsigned int pages;
+	int n, ret;
+
+	ret = stream_recv_some(r->chan, sum, r->buf, RAM_HEADER, &r->e);
+	if (ret < 0)
+		return ret;
+	n = ram_place(&r->in->target, r->buf, len, to, &pages, &r->e);
+	for (int i = 0; i < n && ret == 0; i++)
+		ret = stream_recv_some(r->chan, sum, to[i].p, to[i].len, &r->e);
+	if (n < 0 || ret < 0)
+		return n < 0 ? n : ret;
+	if (!pages) {
+		ret = stream_recv_some(r->chan, sum, r->buf + RAM_HEADER,
+				       len - RAM_HEADER, &r->e);
+		if (ret == 0)
+			ret = ram_decode(r->codec, &r->in->target, r->buf, len,
+					 &pages, &r->e);
+	}
+	r->sections++;
+	r->pages += pages;
+	return ret;
+}
+
+static int read_sections(struct reader *r, struct stream_sum *sum)
 {
 	struct stream_section s;
 	struct wire_in in;
+	int ret;
 
 	for (;;) {
-		unsigned int pages;
-		int ret = stream_recv(r->chan, proto_data_rules, &s, r->buf,
-				      STREAM_PAYLOAD_MAX, &r->e);
-
+		ret = stream_recv_head(r->chan, proto_data_rules, &s, sum,
+				       &r->e);
+		if (ret < 0)
+			return ret;
+		if (s.id == SEC_RAM)
+			ret = read_chunk(r, sum, s.len);
+		else
+			ret = stream_recv_some(r->chan, sum, r->buf, s.len,
+					       &r->e);
+		/* Damage shows only here: the VM is dropped, not run. */
+		if (ret == 0)
+			ret = stream_recv_end(sum, &s, &r->e);
 		if (ret < 0)
 			return ret;
 		if (s.id == SEC_RAM_END)
 			break;
-		ret = ram_decode(r->codec, &r->in->target, r->buf, s.len,
-				 &pages, &r->e);
-		if (ret < 0)
-			return ret;
-		r->sections++;
-		r->pages += pages;
 	}
 	wire_in_init(&in, r->buf, s.len);
 	if (get_u64(&in) != r->sections)
@@ -96,6 +126,17 @@ static int read_ram(struct reader *r)
 			       " sections came, another number was sent",
 			       r->sections);
 	return 0;
+}
+
+static int read_ram(struct reader *r)
+{
+	struct stream_sum sum;
+	int ret = stream_sum_init(&sum);
+
+	if (ret == 0)
+		ret = read_sections(r, &sum);
+	stream_sum_fini(&sum);
+	return ret;
 }
 
 static void *reader_thread(void *opaque)

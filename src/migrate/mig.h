@@ -200,6 +200,12 @@ enum mig_outcome mig_resolve(struct mig_source *s, unsigned int timeout_ms,
 			     struct err *e);
 
 /*
+ * After MIG_UNDECIDED, when somebody who knows says that the destination
+ * will never run it: resume without asking.
+ */
+void mig_resume_here(struct mig_source *s);
+
+/*
  * The destination: serve one incoming migration on a listener.  Checks are
  * answered and waited past.  Returns 0 when the VM runs here (the source
  * has been told), -errno when it came to nothing.  *keep gets a handle that

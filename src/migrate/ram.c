@@ -161,54 +161,109 @@ static int unpack(struct ram_codec *c, struct wire_in *in, uint32_t codec,
 	return 0;
 }
 
-int ram_decode(struct ram_codec *c, const struct ram_target *t,
-	       const uint8_t *payload, size_t len, unsigned int *pages,
-	       struct err *e)
-{
-	const struct host_ram *r;
-	const uint8_t *data = NULL;
+struct chunk {
 	uint64_t gpa, mask, zero;
-	struct wire_in in;
 	uint32_t codec;
-	size_t idx;
-	int ret;
+	const struct host_ram *ram;
+	size_t idx; /* of ram */
+};
 
-	wire_in_init(&in, payload, len);
-	gpa = get_u64(&in);
-	mask = get_u64(&in);
-	zero = get_u64(&in);
-	codec = get_u32(&in);
-	if (get_u32(&in) || in.err || !mask || zero & ~mask ||
-	    gpa % RAM_CHUNK_SIZE || gpa >= 1ull << 52)
+static int get_chunk(struct wire_in *in, const struct ram_target *t,
+		     struct chunk *k, struct err *e)
+{
+	k->gpa = get_u64(in);
+	k->mask = get_u64(in);
+	k->zero = get_u64(in);
+	k->codec = get_u32(in);
+	if (get_u32(in) || in->err || !k->mask || k->zero & ~k->mask ||
+	    k->gpa % RAM_CHUNK_SIZE || k->gpa >= 1ull << 52)
 		return err_set(e, -EBADMSG, "RAM section: malformed header");
-	r = region_of(t, gpa, mask, &idx);
-	if (!r)
+	k->ram = region_of(t, k->gpa, k->mask, &k->idx);
+	if (!k->ram)
 		return err_set(e, -EBADMSG,
 			       "RAM section: 0x%" PRIx64 " is not RAM here",
-			       gpa);
-	ret = unpack(c, &in, codec,
-		     PAGE_SIZE * (size_t)__builtin_popcountll(mask & ~zero),
-		     &data, e);
-	if (ret < 0)
-		return ret;
+			       k->gpa);
+	return 0;
+}
+
+/*
+ * Where each page of a chunk that has bytes belongs, neighbours in one.
+ * Zero pages are made so, unless nothing was ever written there.
+ */
+static unsigned int place(const struct chunk *k, const struct ram_target *t,
+			  struct ram_stretch *out)
+{
+	uint64_t *written = t->written[k->idx];
+	unsigned int n = 0;
 
 	for (unsigned int i = 0; i < RAM_CHUNK_PAGES; i++) {
-		uint64_t off = gpa + i * PAGE_SIZE - r->gpa.v;
-		size_t page = off >> PAGE_SHIFT;
-		uint8_t *to = (uint8_t *)r->backing + off;
+		uint64_t off = k->gpa + i * PAGE_SIZE - k->ram->gpa.v;
+		uint8_t *to = (uint8_t *)k->ram->backing + off;
 
-		if (!(mask >> i & 1))
+		if (!(k->mask >> i & 1))
 			continue;
-		if (zero >> i & 1) {
-			if (bitmap_test(t->written[idx], page))
+		if (k->zero >> i & 1) {
+			if (bitmap_test(written, off >> PAGE_SHIFT))
 				memset(to, 0, PAGE_SIZE);
 			continue;
 		}
 		/* Channels share words of the bitmap, never its bits. */
-		bitmap_set_atomic(t->written[idx], page);
-		memcpy(to, data, PAGE_SIZE);
-		data += PAGE_SIZE;
+		bitmap_set_atomic(written, off >> PAGE_SHIFT);
+		if (n && (uint8_t *)out[n - 1].p + out[n - 1].len == to)
+			out[n - 1].len += PAGE_SIZE;
+		else
+			out[n++] = (struct ram_stretch){ to, PAGE_SIZE };
 	}
-	*pages = (unsigned int)__builtin_popcountll(mask);
+	return n;
+}
+
+static size_t chunk_bytes(const struct chunk *k)
+{
+	return PAGE_SIZE * (size_t)__builtin_popcountll(k->mask & ~k->zero);
+}
+
+int ram_place(const struct ram_target *t, const uint8_t *header, size_t len,
+	      struct ram_stretch *out, unsigned int *pages, struct err *e)
+{
+	struct wire_in in;
+	struct chunk k;
+	int ret;
+
+	*pages = 0;
+	wire_in_init(&in, header, RAM_HEADER);
+	ret = get_chunk(&in, t, &k, e);
+	if (ret < 0 || k.codec != RAM_PLAIN)
+		return ret;
+	if (len != RAM_HEADER + chunk_bytes(&k))
+		return err_set(e, -EBADMSG,
+			       "RAM section: %zu bytes for %zu of pages", len,
+			       chunk_bytes(&k));
+	*pages = (unsigned int)__builtin_popcountll(k.mask);
+	return (int)place(&k, t, out);
+}
+
+int ram_decode(struct ram_codec *c, const struct ram_target *t,
+	       const uint8_t *payload, size_t len, unsigned int *pages,
+	       struct err *e)
+{
+	struct ram_stretch to[RAM_CHUNK_PAGES];
+	const uint8_t *data = NULL;
+	unsigned int n;
+	struct wire_in in;
+	struct chunk k;
+	int ret;
+
+	wire_in_init(&in, payload, len);
+	ret = get_chunk(&in, t, &k, e);
+	if (ret == 0)
+		ret = unpack(c, &in, k.codec, chunk_bytes(&k), &data, e);
+	if (ret < 0)
+		return ret;
+	n = place(&k, t, to);
+	for (unsigned int i = 0; i < n; i++) {
+		memcpy(to[i].p, data, to[i].len);
+		data += to[i].len;
+	}
+	*pages = (unsigned int)__builtin_popcountll(k.mask);
 	return 0;
 }

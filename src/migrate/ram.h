@@ -52,4 +52,18 @@ int ram_decode(struct ram_codec *c, const struct ram_target *t,
 	       const uint8_t *payload, size_t len, unsigned int *pages,
 	       struct err *e);
 
+/*
+ * The same without a copy: from the payload's first RAM_HEADER bytes and its
+ * whole length, where the rest belongs.  Zero pages are dealt with here, the
+ * others count as written.  Returns the number of stretches; 0 with
+ * *pages == 0: this is not a plain chunk, use ram_decode().
+ */
+struct ram_stretch {
+	void *p;
+	size_t len;
+};
+
+int ram_place(const struct ram_target *t, const uint8_t *header, size_t len,
+	      struct ram_stretch *out, unsigned int *pages, struct err *e);
+
 #endif

@@ -107,6 +107,7 @@ static void incompressible_pages_travel_plain(void **state)
 static void hostile(const uint8_t *p, size_t n, size_t at, uint64_t v,
 		    size_t width)
 {
+	struct ram_stretch to[RAM_CHUNK_PAGES];
 	uint8_t *bad = malloc(n);
 	struct ram_codec *c;
 	unsigned int pages;
@@ -116,6 +117,10 @@ static void hostile(const uint8_t *p, size_t n, size_t at, uint64_t v,
 	ram_codec_create(&c, 0);
 	assert_int_equal(ram_decode(c, &target, bad, n, &pages, NULL),
 			 -EBADMSG);
+	/* Without a copy the same is refused, but for what is compressed. */
+	if (at != 24)
+		assert_int_equal(ram_place(&target, bad, n, to, &pages, NULL),
+				 -EBADMSG);
 	ram_codec_destroy(c);
 	free(bad);
 }
@@ -149,11 +154,43 @@ static void hostile_sections_touch_nothing(void **state)
 	ram_codec_destroy(c);
 }
 
+static void pages_find_their_place_without_a_copy(void **state)
+{
+	struct ram_stretch to[RAM_CHUNK_PAGES];
+	struct ram_codec *c;
+	unsigned int zeros, pages;
+	uint8_t *p;
+	size_t n;
+
+	fill(0, 1);
+	fill(1, 2);
+	fill(9, 3);
+	ram_codec_create(&c, 0);
+	ram_encode(c, GPA, src, 0x3ff, 0, &p, &n, &zeros);
+	assert_int_equal(ram_place(&target, p, n, to, &pages, NULL), 2);
+	assert_int_equal(pages, 10);
+	assert_ptr_equal(to[0].p, dst);
+	assert_int_equal(to[0].len, 2 * PAGE_SIZE);
+	assert_ptr_equal(to[1].p, dst + 9 * PAGE_SIZE);
+	assert_int_equal(to[1].len, PAGE_SIZE);
+	assert_int_equal(bitmap_count(written[0], SIZE / PAGE_SIZE), 3);
+	assert_int_equal(ram_place(&target, p, n + 1, to, &pages, NULL),
+			 -EBADMSG);
+	ram_codec_destroy(c);
+
+	ram_codec_create(&c, 1);
+	ram_encode(c, GPA, src, 0x3ff, 0, &p, &n, &zeros);
+	assert_int_equal(ram_place(&target, p, n, to, &pages, NULL), 0);
+	assert_int_equal(pages, 0);
+	ram_codec_destroy(c);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(plain),
+		T(pages_find_their_place_without_a_copy),
 		T(compressed),
 		T(incompressible_pages_travel_plain),
 		T(hostile_sections_touch_nothing),

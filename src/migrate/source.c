@@ -622,8 +622,6 @@ static void hang_up(struct mig_source *s)
 /* Back to how it was: devices direct, log off, vCPUs running. */
 static void resume_here(struct mig_source *s)
 {
-	if (s->now.throttle)
-		set_throttle(s, 0);
 	if (s->engaged)
 		s->vm->ops->release(s->vm);
 	if (s->logging)
@@ -661,6 +659,8 @@ static void finish(struct mig_source *s, enum mig_outcome out)
 {
 	struct mig_result *r = s->r;
 	enter(s, MIG_DONE);
+	if (s->now.throttle)
+		set_throttle(s, 0);
 	if (s->sender)
 		r->bytes = sender_bytes(s->sender);
 	if (s->main)
@@ -726,6 +726,11 @@ enum mig_outcome mig_resolve(struct mig_source *s, unsigned int timeout_ms,
 	if (out == MIG_RUNS_HERE)
 		resume_here(s);
 	return out;
+}
+
+void mig_resume_here(struct mig_source *s)
+{
+	resume_here(s);
 }
 
 int mig_cancel(struct mig_source *s)

@@ -3,8 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include <xxh_x86dispatch.h>
 
 #include "base/wire.h"
 
@@ -134,18 +133,18 @@ static int skip(struct chan *c, uint32_t len)
 	return 0;
 }
 
-int stream_recv(struct chan *c, const struct stream_rule *rules,
-		struct stream_section *s, void *buf, size_t size, struct err *e)
+int stream_recv_head(struct chan *c, const struct stream_rule *rules,
+		     struct stream_section *s, struct stream_sum *sum,
+		     struct err *e)
 {
 	uint8_t header[STREAM_HEADER];
-	uint64_t sum;
 	int ret, known;
 
 	for (;;) {
 		ret = chan_recv(c, header, sizeof(header));
 		if (ret < 0)
 			return err_sys(e, ret, "migration channel");
-		ret = judge(header, rules, s, &sum, &known, e);
+		ret = judge(header, rules, s, &sum->want, &known, e);
 		if (ret < 0)
 			return ret;
 		if (known)
@@ -154,13 +153,72 @@ int stream_recv(struct chan *c, const struct stream_rule *rules,
 		if (ret < 0)
 			return err_sys(e, ret, "migration channel");
 	}
-	if (s->len > size)
-		return err_set(e, -EBADMSG, "section %u: no room for %u bytes",
-			       s->id, s->len);
-	ret = chan_recv(c, buf, s->len);
+	XXH3_64bits_reset_withSeed(sum->state,
+				   XXH3_64bits(header, HEADER_SUMMED));
+	sum->left = s->len;
+	return 0;
+}
+
+int stream_recv_some(struct chan *c, struct stream_sum *sum, void *buf,
+		     size_t len, struct err *e)
+{
+	int ret;
+
+	if (len > sum->left)
+		return err_set(e, -EBADMSG,
+			       "migration stream: a section is too short");
+	ret = chan_recv(c, buf, len);
 	if (ret < 0)
 		return err_sys(e, ret, "migration channel");
-	return check_sum(header, buf, s, sum, e);
+	XXH3_64bits_update(sum->state, buf, len);
+	sum->left -= len;
+	return 0;
+}
+
+int stream_recv_end(struct stream_sum *sum, const struct stream_section *s,
+		    struct err *e)
+{
+	if (sum->left)
+		return err_set(e, -EBADMSG,
+			       "migration stream: section %u is too long",
+			       s->id);
+	if (XXH3_64bits_digest(sum->state) != sum->want)
+		return err_set(e, -EBADMSG,
+			       "migration stream: section %u arrived damaged "
+			       "(checksum)",
+			       s->id);
+	return 0;
+}
+
+int stream_sum_init(struct stream_sum *sum)
+{
+	sum->state = XXH3_createState();
+	return sum->state ? 0 : -ENOMEM;
+}
+
+void stream_sum_fini(struct stream_sum *sum)
+{
+	XXH3_freeState(sum->state);
+	sum->state = NULL;
+}
+
+int stream_recv(struct chan *c, const struct stream_rule *rules,
+		struct stream_section *s, void *buf, size_t size, struct err *e)
+{
+	struct stream_sum sum;
+	int ret = stream_sum_init(&sum);
+
+	if (ret == 0)
+		ret = stream_recv_head(c, rules, s, &sum, e);
+	if (ret == 0 && s->len > size)
+		ret = err_set(e, -EBADMSG, "section %u: no room for %u bytes",
+			      s->id, s->len);
+	if (ret == 0)
+		ret = stream_recv_some(c, &sum, buf, s->len, e);
+	if (ret == 0)
+		ret = stream_recv_end(&sum, s, e);
+	stream_sum_fini(&sum);
+	return ret;
 }
 
 int stream_parse(const uint8_t *p, size_t n, const struct stream_rule *rules,

@@ -54,6 +54,27 @@ int stream_recv(struct chan *c, const struct stream_rule *rules,
 		struct err *e);
 
 /*
+ * The same piece by piece, for a payload that goes straight to where it
+ * belongs: head, then as many bytes as s->len in pieces, then end, which is
+ * the first to know whether they were right.  One sum a thread, reused.
+ */
+struct stream_sum {
+	void *state; /* the hash's */
+	uint64_t want;
+	size_t left; /* bytes not received yet */
+};
+
+int stream_sum_init(struct stream_sum *sum);
+void stream_sum_fini(struct stream_sum *sum);
+int stream_recv_head(struct chan *c, const struct stream_rule *rules,
+		     struct stream_section *s, struct stream_sum *sum,
+		     struct err *e);
+int stream_recv_some(struct chan *c, struct stream_sum *sum, void *buf,
+		     size_t len, struct err *e);
+int stream_recv_end(struct stream_sum *sum, const struct stream_section *s,
+		    struct err *e);
+
+/*
  * The same on bytes in memory, for tests and fuzzers: *used gets how many
  * were consumed.  -EAGAIN: more bytes are needed.
  */

@@ -9,7 +9,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "igb/pf.h"
+#include "igb/regs.h"
 #include "netdev/rebase.h"
 
 #define STATE_VERSION 1
@@ -374,6 +374,19 @@ void netdev_run(struct netdev *nd)
 
 /* ---- status ---- */
 
+enum mig_action netdev_action(const struct netdev *nd)
+{
+	return nd->action;
+}
+
+void netdev_traffic(struct netdev *nd, uint64_t *frames, uint64_t *bytes)
+{
+	*frames += (uint64_t)vdev_reg_read(nd->vdev, IGBVF_VFGPRC) +
+		   vdev_reg_read(nd->vdev, IGBVF_VFGPTC);
+	*bytes += (uint64_t)vdev_reg_read(nd->vdev, IGBVF_VFGORC) +
+		  vdev_reg_read(nd->vdev, IGBVF_VFGOTC);
+}
+
 static json_t *queue_json(const struct shadow_queue_stats *q)
 {
 	return json_pack("{s:I, s:I, s:I, s:I, s:i}", "submitted",
@@ -402,27 +415,11 @@ static json_t *shadow_json(struct netdev *nd)
 
 json_t *netdev_status(struct netdev *nd)
 {
-	static const char *const backing[] = {
-		[VDEV_NONE] = "none",
-		[VDEV_SOFTWARE] = "software",
-		[VDEV_HARDWARE] = "hardware",
-	};
-	struct vdev_counts c;
-	json_t *o;
+	json_t *o =
+		json_pack("{s:s, s:s, s:o}", "vf", nd->vf ? nd->vf->spec : "",
+			  "generation", nd->vf ? nd->vf->gen->name : "",
+			  "shadow", shadow_json(nd));
 
-	vdev_get_counts(nd->vdev, &c);
-	o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I, "
-		      "s:I, s:I, s:I}, s:o}",
-		      "name", nd->name, "model", vdev_get_model(nd->vdev)->name,
-		      "backing", backing[vdev_get_backing(nd->vdev)], "vf",
-		      nd->vf ? nd->vf->spec : "", "generation",
-		      nd->vf ? nd->vf->gen->name : "", "exits", "reads",
-		      (json_int_t)c.reads, "writes", (json_int_t)c.writes,
-		      "mailbox", (json_int_t)c.mbx_page, "doorbell",
-		      (json_int_t)c.doorbell, "other", (json_int_t)c.other,
-		      "traps", (json_int_t)c.traps, "untraps",
-		      (json_int_t)c.untraps, "bad", (json_int_t)c.bad, "shadow",
-		      shadow_json(nd));
 	if (o && nd->mbx)
 		json_object_set_new(o, "mailbox", vdev_mbx_status(nd->mbx));
 	return o;

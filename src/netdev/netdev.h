@@ -84,6 +84,12 @@ int netdev_load(struct netdev *nd, struct wire_in *in, struct err *e);
 int netdev_ready(struct netdev *nd, struct err *e);
 void netdev_run(struct netdev *nd);
 
-json_t *netdev_status(struct netdev *nd); /* new reference */
+enum mig_action netdev_action(const struct netdev *nd); /* of the plan */
+
+/* Adds frames and bytes the VF has counted, both directions; they roll over. */
+void netdev_traffic(struct netdev *nd, uint64_t *frames, uint64_t *bytes);
+
+/* VF, generation, shadow, mailbox; a new reference. */
+json_t *netdev_status(struct netdev *nd);
 
 #endif

@@ -1,0 +1,311 @@
+/*
+ * How fast RAM migrates: the whole engine, both sides, over a socket on this
+ * machine, against a plain copy of the same bytes over the same kind of
+ * socket in the same run.  The ratio is what counts; machines differ.
+ *
+ * usage: migrate_bench [MEGABYTES [RUNS]]
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "migrate/mig.h"
+#include "migrate/tls_test_pki.h"
+
+#define COPY_PIECE (256u << 10)
+
+static size_t ram_bytes;
+static char dir[64];
+
+struct end {
+	struct mig_vm vm;
+	struct host_ram ram;
+};
+
+#define END(vm_) container_of(vm_, struct end, vm)
+
+static void *make_ram(bool filled)
+{
+	char *p = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (p == MAP_FAILED)
+		exit(1);
+	for (size_t i = 0; filled && i < ram_bytes; i += 64)
+		*(uint64_t *)(p + i) = i * 0x9e3779b97f4a7c15ull + 1;
+	return p;
+}
+
+static size_t op_ram(struct mig_vm *vm, const struct host_ram **out)
+{
+	*out = &END(vm)->ram;
+	return 1;
+}
+
+static void op_describe(struct mig_vm *vm, struct mig_manifest *out)
+{
+	*out = (struct mig_manifest){ .vm = "bench",
+				      .cpus = 1,
+				      .nram = 1,
+				      .ram = { { 0, ram_bytes, PAGE_SIZE } } };
+}
+
+static int op_nothing(struct mig_vm *vm)
+{
+	return 0;
+}
+
+static void op_void(struct mig_vm *vm)
+{
+}
+
+static int op_fetch(struct mig_vm *vm, uint64_t *map)
+{
+	return 0;
+}
+
+static int op_engage(struct mig_vm *vm, const struct mig_plan *plan,
+		     struct err *e)
+{
+	return 0;
+}
+
+static int op_err(struct mig_vm *vm, struct err *e)
+{
+	return 0;
+}
+
+static const char *op_part(struct mig_vm *vm, unsigned int n)
+{
+	return NULL;
+}
+
+static int op_offer(struct mig_vm *vm, const struct mig_manifest *m,
+		    const struct mig_policy *policy, struct mig_plan *out,
+		    struct err *e)
+{
+	mig_plan_make(out, m, NULL, 0, policy);
+	return 0;
+}
+
+static int op_prepare(struct mig_vm *vm, const struct mig_manifest *m,
+		      const struct mig_plan *plan, struct err *e)
+{
+	return 0;
+}
+
+static const struct mig_vm_ops ops = {
+	.ram = op_ram,
+	.describe = op_describe,
+	.dirty_start = op_nothing,
+	.dirty_fetch = op_fetch,
+	.dirty_stop = op_void,
+	.engage = op_engage,
+	.quiesce = op_err,
+	.quiesced = op_err,
+	.drain = op_err,
+	.release = op_void,
+	.pause = op_nothing,
+	.resume = op_void,
+	.part = op_part,
+	.offer = op_offer,
+	.prepare = op_prepare,
+	.ready = op_err,
+	.run = op_void,
+	.drop = op_void,
+};
+
+struct server {
+	pthread_t thread;
+	struct chan_listener *l;
+	struct end end;
+	struct mig_incoming *keep;
+	struct err e;
+	int ret;
+};
+
+static void *serve(void *opaque)
+{
+	struct server *s = opaque;
+
+	s->ret = mig_receive(&s->end.vm, s->l, &s->keep, &s->e);
+	return NULL;
+}
+
+static void *sink(void *opaque)
+{
+	struct server *s = opaque;
+	struct chan *c;
+
+	s->ret = chan_accept(s->l, &c, 5000, &s->e);
+	for (size_t n = 0; s->ret == 0 && n < ram_bytes; n += COPY_PIECE)
+		s->ret = chan_recv(c, (char *)s->end.ram.guest + n, COPY_PIECE);
+	if (s->ret == 0)
+		s->ret = chan_send(c, "k", 1);
+	chan_close(c);
+	return NULL;
+}
+
+static void die(const char *what, const struct err *e, int code)
+{
+	fprintf(stderr, "migrate_bench: %s: %s\n", what, err_text(e, code));
+	exit(1);
+}
+
+/* Seconds from RAM to RAM through one plain connection. */
+static double copy(const char *addr, const struct end *src, void *dst_ram)
+{
+	struct server s = { .end.ram.guest = dst_ram };
+	struct err e = { 0 };
+	struct chan *c;
+	uint64_t t0;
+	char k;
+	int ret = chan_listen(&s.l, addr, NULL, &e);
+
+	if (ret < 0)
+		die("listen", &e, ret);
+	pthread_create(&s.thread, NULL, sink, &s);
+	t0 = now_ns();
+	ret = chan_connect(&c, chan_listener_addr(s.l), NULL, &e);
+	for (size_t n = 0; ret == 0 && n < ram_bytes; n += COPY_PIECE)
+		ret = chan_send(c, (char *)src->ram.guest + n, COPY_PIECE);
+	if (ret == 0)
+		ret = chan_recv(c, &k, 1);
+	t0 = now_ns() - t0;
+	if (ret < 0)
+		die("copy", &e, ret);
+	pthread_join(s.thread, NULL);
+	chan_close(c);
+	chan_listener_close(s.l);
+	return (double)t0 / 1e9;
+}
+
+static double migrate(const char *addr, struct end *src, void *dst_ram,
+		      const char *tls, unsigned int connections, int zstd,
+		      double *wire)
+{
+	struct server s = { .end.vm.ops = &ops, .end.ram = src->ram };
+	struct mig_params p = { .connections = connections,
+				.max_downtime_ns = 1000000000ull,
+				.zstd_level = zstd,
+				.recovery_ms = 1000 };
+	struct chan_tls *st = NULL, *ct = NULL;
+	struct mig_result *r = calloc(1, sizeof(*r));
+	struct mig_source *m;
+	struct err e = { 0 };
+	char path[96];
+	double seconds;
+	int ret = 0;
+
+	if (tls) {
+		snprintf(path, sizeof(path), "%s/%s", dir, tls);
+		ret = chan_tls_load(&st, path, NULL, &e);
+		if (ret == 0)
+			ret = chan_tls_load(&ct, path, "bench", &e);
+	}
+	s.end.ram.guest = s.end.ram.backing = dst_ram;
+	if (ret == 0)
+		ret = chan_listen(&s.l, addr, st, &e);
+	if (ret < 0)
+		die("listen", &e, ret);
+	pthread_create(&s.thread, NULL, serve, &s);
+	p.dest = chan_listener_addr(s.l);
+	p.tls = ct;
+	if (mig_source_create(&m, &src->vm, &p) < 0 ||
+	    mig_run(m, r, &e) != MIG_RUNS_THERE)
+		die("migrate", &e, -EIO);
+	pthread_join(s.thread, NULL);
+	if (memcmp(src->ram.guest, dst_ram, ram_bytes))
+		die("migrate: RAM differs", NULL, -EIO);
+	seconds = (double)r->total_ns / 1e9;
+	*wire = (double)r->bytes;
+	mig_source_destroy(m);
+	mig_incoming_close(s.keep);
+	chan_listener_close(s.l);
+	chan_tls_free(st);
+	chan_tls_free(ct);
+	free(r);
+	return seconds;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *v, int n)
+{
+	qsort(v, (size_t)n, sizeof(*v), by_value);
+	return v[n / 2];
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name, *addr, *tls;
+		unsigned int connections;
+		int zstd;
+	} row[] = {
+		{ "unix socket, 1 connection", "unix:", NULL, 1, 0 },
+		{ "unix socket, 2 connections", "unix:", NULL, 2, 0 },
+		{ "TCP loopback, 1 connection", "127.0.0.1:0", NULL, 1, 0 },
+		{ "TCP loopback, 2 connections", "127.0.0.1:0", NULL, 2, 0 },
+		{ "TCP, TLS 1.3, 1 connection", "127.0.0.1:0", "tls", 1, 0 },
+		{ "TCP, TLS 1.3, 2 connections", "127.0.0.1:0", "tls", 2, 0 },
+		{ "TCP, zstd 1, 2 connections", "127.0.0.1:0", NULL, 2, 1 },
+	};
+	int runs = argc > 2 ? atoi(argv[2]) : 5;
+	struct end src = { .vm.ops = &ops };
+	struct test_ca *ca;
+	char path[96], addr[96];
+	void *dst;
+
+	signal(SIGPIPE, SIG_IGN);
+	ram_bytes = (size_t)(argc > 1 ? atoi(argv[1]) : 256) << 20;
+	if (!ram_bytes || runs < 1 || runs > 99)
+		die("usage: migrate_bench [MEGABYTES [RUNS]]", NULL, -EINVAL);
+	strcpy(dir, "/tmp/pagurus-bench-XXXXXX");
+	if (!mkdtemp(dir))
+		die(dir, NULL, -errno);
+	snprintf(path, sizeof(path), "%s/tls", dir);
+	ca = test_ca_new();
+	test_ca_issue(ca, path, "bench");
+	test_ca_free(ca);
+	src.ram = (struct host_ram){ .size = ram_bytes, .page = PAGE_SIZE };
+	src.ram.guest = src.ram.backing = make_ram(true);
+	dst = make_ram(false);
+
+	printf("migration of %zu MiB against a plain copy over the same "
+	       "socket, median of %d\n",
+	       ram_bytes >> 20, runs);
+	for (size_t i = 0; i < ARRAY_SIZE(row); i++) {
+		double m[99], c[99], ratio[99], wire = 0;
+
+		for (int k = 0; k < runs; k++) {
+			snprintf(addr, sizeof(addr), "%s", row[i].addr);
+			if (chan_is_unix(addr))
+				snprintf(addr, sizeof(addr), "unix:%s/s", dir);
+			c[k] = copy(addr, &src, dst);
+			memset(dst, 0, ram_bytes);
+			m[k] = migrate(addr, &src, dst, row[i].tls,
+				       row[i].connections, row[i].zstd, &wire);
+			ratio[k] = c[k] / m[k];
+		}
+		printf("  %-28s %7.0f MB/s  copy %7.0f MB/s  ratio %.2f  "
+		       "(%.0f MB on the wire)\n",
+		       row[i].name, (double)ram_bytes / 1e6 / median(m, runs),
+		       (double)ram_bytes / 1e6 / median(c, runs),
+		       median(ratio, runs), wire / 1e6);
+		fflush(stdout);
+	}
+	snprintf(path, sizeof(path), "rm -r %s", dir);
+	return system(path) != 0;
+}

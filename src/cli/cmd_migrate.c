@@ -1,0 +1,367 @@
+/*
+ * pagurus migrate, pagurus check: move a VM, or say what moving it would do.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "cli/cmd.h"
+#include "cli/opt.h"
+#include "ctl/ctl.h"
+#include "migrate/mig.h"
+#include "migrate/report.h"
+
+static const struct opt_usage migrate_usage = {
+	.synopsis = "migrate [OPTIONS] VM DEST",
+	.about = "Move a running VM, its passed-through devices attached, to a "
+		 "'pagurus receive' at DEST. Until the hand-over nothing is "
+		 "lost: if anything fails the VM goes on here.",
+	.after =
+		"DEST is HOST:PORT or unix:PATH. Ctrl-C cancels; a second one "
+		"leaves the migration alone and ends this command.\n\n"
+		"Exit status: 0 the VM runs at DEST; 1 it still runs here; 2 "
+		"neither, the\nhand-over is undecided and the message says "
+		"what to do; 64 the command line\nis wrong.\n\n"
+		"  pagurus migrate --tls /etc/pagurus/tls web1 "
+		"hv2.example.net:4747\n"
+		"  pagurus migrate --resolve web1       ask about an undecided "
+		"one again",
+};
+
+static const struct opt_usage check_usage = {
+	.synopsis = "check [OPTIONS] VM DEST",
+	.about = "Ask the destination what it could put behind each device of "
+		 "the VM, and print the decision with its inputs. Moves "
+		 "nothing.",
+	.after = "Exit status: 0 the VM could move; 1 it could not, or nobody "
+		 "answered;\n64 the command line is wrong.",
+};
+
+struct args {
+	const char *dir, *tls, *tls_name, *fallback, *report;
+	uint64_t max_downtime, bandwidth, connections, zstd;
+	bool insecure, json, cancel_on_stall, resolve, resume_here, quiet;
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signo)
+{
+	interrupted++;
+}
+
+static json_t *request(const struct args *a, const char *dest)
+{
+	json_t *o =
+		json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "dest", dest,
+			  "max_downtime_ms", (json_int_t)a->max_downtime,
+			  "bandwidth", (json_int_t)a->bandwidth, "connections",
+			  (json_int_t)a->connections, "zstd",
+			  (json_int_t)a->zstd, "insecure", a->insecure,
+			  "cancel_on_stall", a->cancel_on_stall);
+
+	if (a->tls)
+		json_object_set_new(o, "tls", json_string(a->tls));
+	if (a->tls_name)
+		json_object_set_new(o, "tls_name", json_string(a->tls_name));
+	if (a->fallback)
+		json_object_set_new(o, "fallback", json_string(a->fallback));
+	return o;
+}
+
+/* ---- progress ---- */
+
+struct view {
+	const struct args *a;
+	const char *vm;
+	int cancels;
+	bool shown;
+};
+
+static double num(const json_t *o, const char *key)
+{
+	return json_number_value(json_object_get(o, key));
+}
+
+static void line(const json_t *ev)
+{
+	double left = num(ev, "remaining"), rate = num(ev, "rate");
+
+	fprintf(stderr,
+		"\r%-9s %5.1fs  sent %7.1f MB  left %7.1f MB  %6.1f MB/s  "
+		"dirty %6.1f MB/s  outage ~%.0f ms",
+		json_string_value(json_object_get(ev, "phase")),
+		num(ev, "elapsed_ns") / 1e9, num(ev, "sent") / 1e6, left / 1e6,
+		rate / 1e6, num(ev, "dirty_rate") / 1e6,
+		num(ev, "downtime_ns") / 1e6);
+	if (rate > 0 && left > 0)
+		fprintf(stderr, "  eta %.0fs", left / rate);
+	if (num(ev, "throttle") > 0)
+		fprintf(stderr, "  throttled %.0f%%", num(ev, "throttle"));
+	fputs("\033[K", stderr);
+}
+
+static void cancel(const struct view *v)
+{
+	struct ctl_client *c;
+	struct err e = { 0 };
+
+	if (ctl_connect(&c, v->a->dir, v->vm, &e) == 0) {
+		if (ctl_ask(c, "cancel", NULL, NULL, NULL, NULL, &e) == 0)
+			fputs("\ncancelling\n", stderr);
+		ctl_close(c);
+	}
+	if (e.code)
+		fprintf(stderr, "\npagurus: %s\n", e.text);
+}
+
+static bool on_event(void *opaque, const json_t *ev)
+{
+	struct view *v = opaque;
+
+	if (interrupted > v->cancels) {
+		v->cancels = interrupted;
+		if (interrupted > 1)
+			return false;
+		cancel(v);
+	}
+	if (v->a->json) {
+		json_dumpf(ev, stdout, JSON_COMPACT);
+		fputc('\n', stdout);
+		fflush(stdout);
+	} else if (!v->a->quiet && isatty(STDERR_FILENO)) {
+		line(ev);
+		v->shown = true;
+	}
+	return true;
+}
+
+static void summary(const json_t *o)
+{
+	const json_t *p, *d;
+	size_t i;
+
+	printf("%s %s\n", json_string_value(json_object_get(o, "vm")),
+	       json_string_value(json_object_get(o, "outcome_text")));
+	json_array_foreach (json_object_get(o, "plan"), i, d)
+		printf("  device    %-6s %s: %s\n",
+		       json_string_value(json_object_get(
+			       json_object_get(d, "device"), "name")),
+		       json_string_value(json_object_get(d, "action")),
+		       json_string_value(json_object_get(d, "reason")));
+	printf("  total     %.2f s, %.1f MB sent in %.0f rounds (%s)\n",
+	       num(o, "total_ns") / 1e9, num(o, "bytes") / 1e6,
+	       num(o, "rounds"),
+	       json_string_value(json_object_get(o, "transport")));
+	printf("  outage    %.1f ms:", num(o, "downtime_ns") / 1e6);
+	json_array_foreach (json_object_get(o, "phases"), i, p)
+		if (json_is_true(json_object_get(p, "outage")))
+			printf(" %s %.1f",
+			       json_string_value(json_object_get(p, "phase")),
+			       num(p, "ns") / 1e6);
+	putchar('\n');
+}
+
+static int migrate(const struct args *a, const char *vm, const char *dest,
+		   struct err *e)
+{
+	const struct sigaction sa = { .sa_handler = on_interrupt };
+	struct view v = { .a = a, .vm = vm };
+	json_t *result = NULL;
+	struct ctl_client *c;
+	struct err why = { 0 };
+	int out, ret;
+
+	ret = ctl_connect(&c, a->dir, vm, e);
+	if (ret < 0)
+		return ret;
+	sigaction(SIGINT, &sa, NULL);
+	ret = ctl_ask(c, "migrate", request(a, dest), on_event, &v, &result, e);
+	ctl_close(c);
+	if (v.shown)
+		fputc('\n', stderr);
+	if (ret < 0)
+		return ret;
+	out = (int)num(result, "outcome");
+	if (a->json) {
+		json_dumpf(result, stdout, JSON_COMPACT);
+		putchar('\n');
+	} else {
+		summary(result);
+		if (out != MIG_RUNS_THERE)
+			fprintf(stderr, "pagurus: migrate: %s\n",
+				json_string_value(
+					json_object_get(result, "reason")));
+	}
+	/* The VM has moved or not; a report that fails changes neither. */
+	if (a->report && mig_report_write(a->report, result, &why) < 0)
+		fprintf(stderr, "pagurus: migrate: %s\n", why.text);
+	else if (a->report && !a->json)
+		printf("  report    %s\n", a->report);
+	json_decref(result);
+	return out;
+}
+
+static int resolve(const struct args *a, const char *vm, struct err *e)
+{
+	json_t *result = NULL;
+	struct ctl_client *c;
+	int ret = ctl_connect(&c, a->dir, vm, e), out;
+
+	if (ret < 0)
+		return ret;
+	ret = ctl_ask(c, "resolve",
+		      json_pack("{s:b}", "resume_here", a->resume_here), NULL,
+		      NULL, &result, e);
+	ctl_close(c);
+	if (ret == -ETIMEDOUT) {
+		fprintf(stderr, "pagurus: migrate: %s\n", e->text);
+		return MIG_UNDECIDED;
+	}
+	if (ret < 0)
+		return ret;
+	out = (int)num(result, "outcome");
+	puts(out == MIG_RUNS_THERE ? "it runs at the destination"
+				   : "it runs here");
+	json_decref(result);
+	return out;
+}
+
+int cmd_migrate(int argc, char **argv)
+{
+	struct args a = { .max_downtime = 300, .connections = 2 };
+	const struct opt opts[] = {
+		{ "max-downtime", 0, "MS", "switch over when it fits (300)",
+		  OPT_U64, &a.max_downtime },
+		{ "bandwidth", 0, "BYTES", "a second at most, K M G (no cap)",
+		  OPT_SIZE, &a.bandwidth },
+		{ "connections", 0, "N", "for RAM, 1 to 16 (2)", OPT_U64,
+		  &a.connections },
+		{ "zstd", 0, "LEVEL", "compress RAM, 1 to 19 (off)", OPT_U64,
+		  &a.zstd },
+		{ "fallback", 0, "software",
+		  "accept the software NIC where there is no hardware", OPT_STR,
+		  &a.fallback },
+		{ "cancel-on-stall", 0, NULL,
+		  "give up, rather than have a longer outage, when the guest "
+		  "dirties memory too fast",
+		  OPT_FLAG, &a.cancel_on_stall },
+		{ "tls", 0, "DIR", "ca.pem, cert.pem, key.pem", OPT_STR,
+		  &a.tls },
+		{ "tls-name", 0, "NAME",
+		  "in the destination's certificate (DEST's host)", OPT_STR,
+		  &a.tls_name },
+		{ "insecure", 0, NULL, "plain TCP is meant", OPT_FLAG,
+		  &a.insecure },
+		{ "report", 0, "FILE.html", "write a report", OPT_STR,
+		  &a.report },
+		{ "json", 0, NULL, "progress and result as JSON lines",
+		  OPT_FLAG, &a.json },
+		{ "quiet", 'q', NULL, "no progress", OPT_FLAG, &a.quiet },
+		{ "resolve", 0, NULL,
+		  "VM: ask the destination of an undecided hand-over again",
+		  OPT_FLAG, &a.resolve },
+		{ "resume-here", 0, NULL,
+		  "VM: that destination is certainly down, go on here",
+		  OPT_FLAG, &a.resume_here },
+		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
+		  &a.dir },
+		{ 0 },
+	};
+	struct err e = { 0 };
+	int n = opt_parse(opts, &migrate_usage, argc, argv), ret;
+
+	if (n == OPT_HELP)
+		return 0;
+	if (n == OPT_BAD)
+		return EXIT_USAGE;
+	if (n != (a.resolve || a.resume_here ? 1 : 2))
+		return opt_misuse(&migrate_usage, "VM and DEST are needed");
+	ret = n == 1 ? resolve(&a, argv[1], &e)
+		     : migrate(&a, argv[1], argv[2], &e);
+	return ret < 0 ? cmd_fail("migrate", &e, ret) : ret;
+}
+
+static void print_plan(const json_t *result)
+{
+	const json_t *d;
+	size_t i;
+
+	json_array_foreach (json_object_get(result, "plan"), i, d) {
+		const json_t *dev = json_object_get(d, "device");
+		const json_t *offer = json_object_get(d, "offer");
+
+		printf("%s: %s\n  %s\n  here   %s %s/%s version %.0f\n"
+		       "  there  %s %s/%s version %.0f  %s\n",
+		       json_string_value(json_object_get(dev, "name")),
+		       json_string_value(json_object_get(d, "action")),
+		       json_string_value(json_object_get(d, "reason")),
+		       json_string_value(json_object_get(dev, "backing")),
+		       json_string_value(json_object_get(dev, "family")),
+		       json_string_value(json_object_get(dev, "type")),
+		       num(dev, "version"),
+		       json_string_value(json_object_get(offer, "backing")),
+		       json_string_value(json_object_get(offer, "family")),
+		       json_string_value(json_object_get(offer, "type")),
+		       num(offer, "version"),
+		       json_string_value(json_object_get(offer, "name")));
+	}
+	puts(json_is_true(json_object_get(result, "possible"))
+		     ? "it can move"
+		     : "it cannot move");
+}
+
+int cmd_check(int argc, char **argv)
+{
+	struct args a = { .max_downtime = 300, .connections = 1 };
+	const struct opt opts[] = {
+		{ "fallback", 0, "software",
+		  "accept the software NIC where there is no hardware", OPT_STR,
+		  &a.fallback },
+		{ "tls", 0, "DIR", "ca.pem, cert.pem, key.pem", OPT_STR,
+		  &a.tls },
+		{ "tls-name", 0, "NAME",
+		  "in the destination's certificate (DEST's host)", OPT_STR,
+		  &a.tls_name },
+		{ "insecure", 0, NULL, "plain TCP is meant", OPT_FLAG,
+		  &a.insecure },
+		{ "json", 0, NULL, "print JSON", OPT_FLAG, &a.json },
+		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
+		  &a.dir },
+		{ 0 },
+	};
+	struct err e = { 0 };
+	json_t *result = NULL;
+	struct ctl_client *c;
+	int n = opt_parse(opts, &check_usage, argc, argv), ret;
+	bool possible;
+
+	if (n == OPT_HELP)
+		return 0;
+	if (n == OPT_BAD)
+		return EXIT_USAGE;
+	if (n != 2)
+		return opt_misuse(&check_usage, "VM and DEST are needed");
+	ret = ctl_connect(&c, a.dir, argv[1], &e);
+	if (ret == 0) {
+		ret = ctl_ask(c, "check", request(&a, argv[2]), NULL, NULL,
+			      &result, &e);
+		ctl_close(c);
+	}
+	if (ret < 0)
+		return cmd_fail("check", &e, ret);
+	if (a.json) {
+		json_dumpf(result, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		print_plan(result);
+	}
+	possible = json_is_true(json_object_get(result, "possible"));
+	json_decref(result);
+	return possible ? 0 : 1;
+}
