@@ -7,6 +7,8 @@
 #define EIMS_RX	   (1u << 1)
 #define EIMS_OTHER (1u << 2)
 #define EIMS_ALL   (EIMS_TX | EIMS_RX | EIMS_OTHER)
+#define SPIN_NS	   50000ull
+#define NAP_NS	   200000ull
 #define NO_PACKET  0xffffu
 
 /* --- rings -------------------------------------------------------------- */
@@ -167,6 +169,13 @@ static void down(struct igbvf *v)
 	v->napi = false;
 }
 
+static bool mac_valid(const uint8_t *mac)
+{
+	static const uint8_t none[6];
+
+	return memcmp(mac, none, 6) && !(mac[0] & 1);
+}
+
 static void reset(struct igbvf *v)
 {
 	uint8_t was[6];
@@ -177,6 +186,9 @@ static void reset(struct igbvf *v)
 	}
 	memcpy(was, v->mac, 6);
 	igbvf_set_mac(v);
+	/* Refused by a PF that gave us none: the stack keeps what it had. */
+	if (!mac_valid(v->mac))
+		memcpy(v->mac, was, 6);
 	v->mac_changes += memcmp(was, v->mac, 6) != 0;
 	v->last_reset = now_ns();
 }
@@ -225,11 +237,10 @@ static const uint16_t vf_ids[] = { IGB_DEV_82576_VF, IGB_DEV_I350_VF };
 /* The PF's choice, or any local one if it made none. */
 static void choose_mac(struct igbvf *v)
 {
-	static const uint8_t none[6];
 	uint64_t r = rdtsc() * 0x9e3779b97f4a7c15ull;
 
 	memcpy(v->mac, v->perm, 6);
-	if (memcmp(v->mac, none, 6))
+	if (mac_valid(v->mac))
 		return;
 	memcpy(v->mac, &r, 6);
 	v->mac[0] = (uint8_t)((v->mac[0] & 0xfe) | 2);
@@ -458,15 +469,27 @@ unsigned int igbvf_poll(struct igbvf *v, igbvf_rx_fn fn, void *opaque)
 		n = poll_irqs(v, fn, opaque);
 	else
 		n = clean_tx(v) + clean_rx(v, fn, opaque);
+	if (n)
+		v->busy_at = now_ns();
 	if (now_ns() >= v->next_tick)
 		watchdog(v);
 	return n;
 }
 
+/*
+ * Polling forever would take the host's CPU from the very device that is
+ * waited for, so a poller with nothing to do for long halts for a while.
+ */
 void igbvf_idle(struct igbvf *v, uint64_t ns)
 {
+	uint64_t now = now_ns();
+
 	if (!v->conf.irq) {
-		cpu_relax();
+		if (now - v->busy_at < SPIN_NS)
+			cpu_relax();
+		else
+			irq_wait(IGBVF_IRQ_OTHER, irq_count[IGBVF_IRQ_OTHER],
+				 NAP_NS);
 		return;
 	}
 	/* Any of the three ends it: they differ only in their count. */

@@ -55,7 +55,7 @@ struct igbvf {
 	struct igbvf_ring tx, rx;
 
 	bool get_link, link;
-	uint64_t last_reset, next_tick;
+	uint64_t last_reset, next_tick, busy_at;
 	uint32_t seen[3]; /* irq_count at the last look */
 	bool napi;	  /* receive work is under way */
 
@@ -93,7 +93,7 @@ typedef void (*igbvf_rx_fn)(void *opaque, const uint8_t *frame, uint32_t len,
  * Returns the packets received and transmits cleaned.
  */
 unsigned int igbvf_poll(struct igbvf *v, igbvf_rx_fn fn, void *opaque);
-/* Nothing to do until an interrupt or 'ns' are over; spins in poll mode. */
+/* Nothing to do until an interrupt or 'ns' are over; polling, spin a little. */
 void igbvf_idle(struct igbvf *v, uint64_t ns);
 
 /* The re-init, as for a lost PF. */

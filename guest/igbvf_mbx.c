@@ -112,8 +112,10 @@ bool igbvf_reset_hw(struct igbvf *v)
 		tries--;
 		delay_ns(5000);
 	}
-	if (!tries)
+	if (!tries) {
+		printf("E reset: PF is in reset, mailbox %x\n", read_v2p(v));
 		return false;
+	}
 	v->timeout = POLLS;
 	igbvf_mbx_send(v, w, 1);
 	delay_ns(10000000);
@@ -127,6 +129,7 @@ bool igbvf_reset_hw(struct igbvf *v)
 		memset(v->perm, 0, 6);
 		return true;
 	}
+	printf("E reset: answer %x\n", w[0]);
 	return false;
 }
 

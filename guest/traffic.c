@@ -132,6 +132,8 @@ static bool send_data(struct traffic *t, struct peer *p, uint64_t now)
 {
 	bool all = t->count && p->sent >= t->count;
 
+	if (!p->knows)
+		return false;
 	if (all ? p->acked < p->sent : p->sent - p->acked >= t->window) {
 		/* The last frames, or the word that they came, may be lost. */
 		if (now < p->probe_at)
@@ -212,6 +214,9 @@ static void on_hello(struct traffic *t, const struct hdr *h)
 	/* After a re-init its address may be another one. */
 	memcpy(p->mac, h->src, 6);
 	p->total = h->total;
+	/* Answer, so that it learns that we know it. */
+	if (!p->knows)
+		p->unacked = t->ack_every;
 }
 
 static bool was_seen(struct peer *p, uint64_t seq)
@@ -299,8 +304,11 @@ void traffic_rx(void *opaque, const uint8_t *f, uint32_t len, uint16_t vlan)
 		t->strangers++;
 		return;
 	}
-	if (h.ack_epoch == t->epoch && h.ack > p->acked && h.ack <= p->sent)
-		p->acked = h.ack;
+	if (h.ack_epoch == t->epoch) {
+		p->knows = true;
+		if (h.ack > p->acked && h.ack <= p->sent)
+			p->acked = h.ack;
+	}
 	p->total = h.total;
 	if (h.kind == DATA)
 		on_data(p, &h, len);
@@ -358,7 +366,7 @@ void traffic_init(struct traffic *t, struct igbvf *v)
 	t->size = (uint32_t)arg_u64("size", 256);
 	t->size_min = (uint32_t)arg_u64("size_min", t->size);
 	t->wanted = (unsigned int)arg_u64("peers", 1);
-	t->window = arg_u64("window", 512 / (t->wanted ? t->wanted : 1));
+	t->window = arg_u64("window", 768 / (t->wanted ? t->wanted : 1));
 	t->ack_every = t->window / 4 < 32 ? t->window / 4 + 1 : 32;
 	t->gap_ns = arg_u64("rate", 0) ? 1000000000ull / arg_u64("rate", 1) : 0;
 	t->on = arg_u64("send", 1);

@@ -18,6 +18,7 @@
 struct peer {
 	uint32_t id, epoch; /* 'epoch' is another after the peer's restart */
 	uint8_t mac[6];
+	bool knows; /* us, and would not take our frames for a stranger's */
 
 	/* To it. */
 	uint64_t sent;	/* number of the next frame */
