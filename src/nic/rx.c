@@ -205,14 +205,15 @@ struct pieces {
 static void cut(struct nic *nic, const struct nic_rxq *r,
 		const struct nic_frame *f, bool strip, struct pieces *c)
 {
-	uint32_t at = strip ? 12 + PKT_VLAN_LEN : 12;
-
+	memset(c, 0, sizeof(*c));
 	c->v[0].p = f->data;
-	c->v[0].n = 12;
-	c->v[1].p = f->data + at;
-	c->v[1].n = f->len - at;
+	c->v[0].n = f->len;
+	if (strip) {
+		c->v[0].n = 12;
+		c->v[1].p = f->data + 12 + PKT_VLAN_LEN;
+		c->v[1].n = f->len - 12 - PKT_VLAN_LEN;
+	}
 	c->v[2].p = c->fcs;
-	c->v[2].n = 0;
 	if (!strips_fcs(nic, r)) {
 		uint32_t crc = pkt_crc32(f->data, f->len);
 
