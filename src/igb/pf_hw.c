@@ -145,10 +145,12 @@ void pf_hw_irq_on(struct pf *pf)
 {
 	/* One vector, for "other" causes (igb_configure_msix, 82576). */
 	pf_wr(pf, IGB_GPIE,
-	      IGB_GPIE_NSICR | IGB_GPIE_MULTIPLE_MSIX | IGB_GPIE_PBA);
+	      IGB_GPIE_NSICR | IGB_GPIE_MULTIPLE_MSIX | IGB_GPIE_PBA |
+		      IGB_GPIE_EIAME);
 	pf_wr(pf, IGB_IVAR_MISC, (IRQ_VECTOR | IGB_IVAR_VALID) << 8);
-	pf_wr(pf, IGB_EIAC, 0);
-	pf_wr(pf, IGB_EIAM, 0);
+	/* A cause that nobody clears would fire again at each EIMS write. */
+	pf_wr(pf, IGB_EIAC, 1u << IRQ_VECTOR);
+	pf_wr(pf, IGB_EIAM, 1u << IRQ_VECTOR);
 	pf_wr(pf, IGB_EIMS, 1u << IRQ_VECTOR);
 	pf_wr(pf, IGB_MBVFIMR, 0xff);
 	pf_rd(pf, IGB_ICR);
