@@ -8,6 +8,7 @@
 #include "cli/cmd.h"
 #include "cli/opt.h"
 #include "machine/move.h"
+#include "machine/rebind.h"
 
 static const struct opt_usage usage = {
 	.synopsis = "receive [OPTIONS] --name NAME --listen ADDRESS",
@@ -52,6 +53,7 @@ int cmd_receive(int argc, char **argv)
 		{ 0 },
 	};
 	struct arrival *a = NULL;
+	struct rebind *rb = NULL;
 	struct move *mv = NULL;
 	struct err e = { 0 };
 	struct machine *m;
@@ -82,6 +84,8 @@ int cmd_receive(int argc, char **argv)
 		return cmd_fail("receive", &e, ret);
 	ret = move_create(&mv, m, &e);
 	if (ret == 0)
+		ret = rebind_create(&rb, m, &e);
+	if (ret == 0)
 		ret = arrival_create(&a, m, &ac, &e);
 	if (ret == 0) {
 		printf("listening on %s\n", arrival_addr(a));
@@ -89,6 +93,7 @@ int cmd_receive(int argc, char **argv)
 		ret = machine_serve(m);
 	}
 	arrival_destroy(a);
+	rebind_destroy(rb);
 	move_destroy(mv);
 	machine_destroy(m);
 	return ret < 0 ? cmd_fail("receive", &e, ret) : ret;

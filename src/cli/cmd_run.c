@@ -9,6 +9,7 @@
 #include "cli/cmd.h"
 #include "cli/opt.h"
 #include "machine/move.h"
+#include "machine/rebind.h"
 
 static const struct opt_usage usage = {
 	.synopsis = "run [OPTIONS] --name NAME --kernel FILE",
@@ -34,6 +35,7 @@ int cmd_run(int argc, char **argv)
 	uint64_t cpus = 1, mem = 512ull << 20;
 	struct opt_list vfs = { .n = 0 };
 	const char *shadow = NULL;
+	struct rebind *rb = NULL;
 	struct move *mv = NULL;
 	bool verbose = false;
 	const struct opt opts[] = {
@@ -94,11 +96,14 @@ int cmd_run(int argc, char **argv)
 		return cmd_fail("run", &e, ret);
 	ret = move_create(&mv, m, &e);
 	if (ret == 0)
+		ret = rebind_create(&rb, m, &e);
+	if (ret == 0)
 		ret = machine_build(m, &e);
 	if (ret == 0)
 		ret = machine_start(m, &e);
 	if (ret == 0)
 		ret = machine_serve(m);
+	rebind_destroy(rb);
 	move_destroy(mv);
 	machine_destroy(m);
 	return ret < 0 ? cmd_fail("run", &e, ret) : ret;

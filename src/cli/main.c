@@ -12,6 +12,7 @@ static const struct cmd cmds[] = {
 	{ "receive", "wait for a VM from another host, then be it",
 	  cmd_receive },
 	{ "migrate", "move a running VM to another host", cmd_migrate },
+	{ "rebind", "another VF behind a running VM's device", cmd_rebind },
 	{ "check", "what a migration would do; moves nothing", cmd_check },
 	{ "nic", "a software SR-IOV network card", cmd_nic },
 	{ "status", "what runs here, and how", cmd_status },

@@ -37,6 +37,7 @@ struct netdev {
 	struct trace *trace;
 	unsigned int unit;
 
+	struct shadow_opts shadow_opts;
 	enum mig_action action;
 	bool drained;
 	_Atomic int quiet;
@@ -69,6 +70,7 @@ int netdev_create(struct netdev **out, const struct netdev_conf *c,
 	snprintf(nd->name, sizeof(nd->name), "%s", c->name);
 	nd->trace = c->trace;
 	nd->unit = c->unit;
+	nd->shadow_opts = c->shadow;
 	ret = vdev_create(&nd->vdev, nd->name, model, host, loop, e);
 	if (ret == 0)
 		ret = shadow_create(&nd->shadow, nd->vdev, &c->shadow, e);
@@ -370,6 +372,77 @@ void netdev_run(struct netdev *nd)
 			  err_text(&e, ret));
 		vdev_mbx_kick(nd->mbx);
 	}
+}
+
+/* ---- on one host ---- */
+
+/* The VF leaves the device, its pdev with it. */
+static struct netvf *detach(struct netdev *nd)
+{
+	struct netvf *vf = nd->vf;
+
+	vdev_mbx_set_port(nd->mbx, NULL);
+	vf->pdev = vdev_unbind(nd->vdev);
+	nd->vf = NULL;
+	return vf;
+}
+
+static int reattach(struct netdev *nd, struct netvf *vf, const uint8_t *state,
+		    size_t len, struct err *e)
+{
+	struct wire_in in;
+	int ret = vdev_bind(nd->vdev, vf->pdev, vf->backing, e);
+
+	if (ret < 0)
+		return ret;
+	vf->pdev = NULL;
+	nd->vf = vf;
+	ret = vdev_mbx_set_port(nd->mbx, vf->port);
+	if (ret < 0)
+		return err_sys(e, ret, "%s: the PF driver", nd->name);
+	wire_in_init(&in, state, len);
+	return netdev_load(nd, &in, e);
+}
+
+int netdev_swap(struct netdev *nd, struct netvf *vf, struct netvf **old,
+		struct err *e)
+{
+	uint8_t *state = malloc(NETDEV_STATE_MAX);
+	struct netvf *was;
+	struct wire_out o;
+	int ret;
+
+	if (!state)
+		return -ENOMEM;
+	wire_out_init(&o, state, NETDEV_STATE_MAX);
+	netdev_save(nd, &o);
+	if (o.err) {
+		free(state);
+		return err_sys(e, o.err, "%s: state", nd->name);
+	}
+	/* The rings are one again; the new VF's are shadowed only if need be. */
+	shadow_destroy(nd->shadow);
+	nd->shadow = NULL;
+	nd->drained = false;
+	nd->quiet = ACTIVE;
+	was = detach(nd);
+	ret = shadow_create(&nd->shadow, nd->vdev, &nd->shadow_opts, e);
+	if (ret == 0)
+		ret = reattach(nd, vf, state, wire_used(&o), e);
+	if (ret == 0) {
+		trace(nd, "swap", (uint64_t)vf->backing);
+		*old = was;
+	} else if (nd->shadow) {
+		if (nd->vf)
+			detach(nd);
+		if (was->pdev)
+			pdev_reset(was->pdev);
+		if (reattach(nd, was, state, wire_used(&o), NULL) < 0)
+			log_error("%s: the old VF does not take it back",
+				  nd->name);
+	}
+	free(state);
+	return ret;
 }
 
 /* ---- status ---- */

@@ -84,6 +84,17 @@ int netdev_load(struct netdev *nd, struct wire_in *in, struct err *e);
 int netdev_ready(struct netdev *nd, struct err *e);
 void netdev_run(struct netdev *nd);
 
+/* ---- on one host ---- */
+
+/*
+ * Put the device on another VF.  The vCPUs are paused and it is drained or
+ * quiesced; on success *old is the VF it came from, to be closed, and
+ * netdev_ready() and netdev_run() finish as after a migration.  On failure
+ * it is on the old VF again and the same two bring it back to life.
+ */
+int netdev_swap(struct netdev *nd, struct netvf *vf, struct netvf **old,
+		struct err *e);
+
 enum mig_action netdev_action(const struct netdev *nd); /* of the plan */
 
 /* Adds frames and bytes the VF has counted, both directions; they roll over. */

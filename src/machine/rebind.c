@@ -1,0 +1,270 @@
+#include "machine/rebind.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "migrate/plan.h"
+
+#define GRANT_TIMEOUT_NS 5000000000ull
+
+struct rebind {
+	struct machine *m;
+
+	/* One rebind, from the call to its end. */
+	struct ctl_call *call;
+	struct machine_dev *dev;
+	struct netvf *vf, *old;
+	struct mig_decision plan;
+	pthread_t thread;
+	bool active;
+	uint64_t outage_ns;
+	int ret;
+	struct err err;
+
+	int step_ret; /* of what was carried into the loop */
+};
+
+static int carry(struct rebind *r, loop_fn fn)
+{
+	int ret = loop_call_wait(machine_loop(r->m), fn, r);
+
+	return ret < 0 ? ret : r->step_ret;
+}
+
+static void nap(long ns)
+{
+	struct timespec ts = { .tv_nsec = ns };
+
+	nanosleep(&ts, NULL);
+}
+
+static void in_loop_quiesce(void *opaque)
+{
+	struct rebind *r = opaque;
+
+	r->step_ret = netdev_quiesce(r->dev->nd, &r->err);
+}
+
+static void in_loop_release(void *opaque)
+{
+	struct rebind *r = opaque;
+
+	netdev_release(r->dev->nd);
+	r->step_ret = 0;
+}
+
+static void in_loop_swap(void *opaque)
+{
+	struct rebind *r = opaque;
+
+	r->step_ret = netdev_swap(r->dev->nd, r->vf, &r->old, &r->err);
+}
+
+static void in_loop_ready(void *opaque)
+{
+	struct rebind *r = opaque;
+
+	r->step_ret = netdev_ready(r->dev->nd, &r->err);
+}
+
+static void in_loop_run(void *opaque)
+{
+	struct rebind *r = opaque;
+
+	netdev_run(r->dev->nd);
+	r->step_ret = 0;
+}
+
+/* The guest gives up its rings while it runs on. */
+static int wait_quiesced(struct rebind *r)
+{
+	int ret = carry(r, in_loop_quiesce);
+
+	while (ret == 0) {
+		ret = netdev_quiesced(r->dev->nd);
+		if (ret == 0)
+			nap(1000000);
+	}
+	return ret < 0 ? err_sys(&r->err, ret,
+				 "%s: the guest's driver does not give up the "
+				 "device",
+				 r->dev->name)
+		       : 0;
+}
+
+/* Filters, then rings.  Also the way back after a swap that failed. */
+static int bring_up(struct rebind *r)
+{
+	uint64_t until = now_ns() + GRANT_TIMEOUT_NS;
+	int ret;
+
+	while ((ret = carry(r, in_loop_ready)) == 0 && now_ns() < until)
+		nap(200000);
+	if (ret == 0)
+		ret = err_set(&r->err, -ETIMEDOUT,
+			      "%s: the PF driver does not answer",
+			      r->dev->name);
+	carry(r, in_loop_run);
+	return MIN(ret, 0);
+}
+
+static int swap(struct rebind *r)
+{
+	struct vm *vm = machine_vm(r->m);
+	uint64_t start = now_ns();
+	int ret = vm_pause(vm);
+
+	if (ret < 0)
+		return err_sys(&r->err, ret, "pausing the vCPUs");
+	ret = vm_park(vm);
+	if (ret == 0)
+		ret = netdev_drain(r->dev->nd, &r->err);
+	if (ret < 0) {
+		carry(r, in_loop_release);
+		vm_resume(vm);
+		return ret;
+	}
+	ret = carry(r, in_loop_swap);
+	/* On the new VF, or on the old one again: it must run. */
+	if (ret < 0)
+		bring_up(r);
+	else
+		ret = bring_up(r);
+	vm_resume(vm);
+	r->outage_ns = now_ns() - start;
+	return ret;
+}
+
+static void in_loop_ended(void *opaque)
+{
+	struct rebind *r = opaque;
+
+	pthread_join(r->thread, NULL);
+	/* The VF it is not on any more, or never came to be on. */
+	netvf_close(r->old ? r->old : r->ret < 0 ? r->vf : NULL);
+	if (r->ret < 0)
+		ctl_fail(r->call, r->ret, &r->err);
+	else
+		ctl_reply(r->call,
+			  json_pack("{s:s, s:s, s:s, s:I}", "device",
+				    r->dev->name, "action",
+				    mig_action_name(r->plan.action), "reason",
+				    r->plan.reason, "outage_ns",
+				    (json_int_t)r->outage_ns));
+	r->active = false;
+}
+
+static void *work(void *opaque)
+{
+	struct rebind *r = opaque;
+	struct netdev *nd = r->dev->nd;
+
+	r->ret = netdev_engage(nd, r->plan.action, &r->err);
+	if (r->ret == 0 && r->plan.action == MIG_REBUILD)
+		r->ret = wait_quiesced(r);
+	if (r->ret < 0)
+		carry(r, in_loop_release);
+	else
+		r->ret = swap(r);
+	loop_call(machine_loop(r->m), in_loop_ended, r);
+	return NULL;
+}
+
+static struct machine_dev *find(struct machine *m, const char *name)
+{
+	for (unsigned int i = 0; i < machine_ndevs(m); i++)
+		if (!name || !strcmp(machine_dev(m, i)->name, name))
+			return machine_dev(m, i);
+	return NULL;
+}
+
+static int do_rebind(void *opaque, struct ctl_call *c, const json_t *params,
+		     json_t **result, struct err *e)
+{
+	/* Who asks for another VF by name means it, software or not. */
+	static const struct mig_policy policy = { .fallback_software = true };
+	const char *spec = json_string_value(json_object_get(params, "vf"));
+	const char *name = json_string_value(json_object_get(params, "device"));
+	struct rebind *r = opaque;
+	struct mig_device have, offer;
+	int ret;
+
+	if (r->active)
+		return err_set(e, -EBUSY, "a rebind is going on");
+	if (!spec)
+		return err_set(e, -EINVAL, "vf: a spec is needed");
+	r->dev = machine_vm(r->m) ? find(r->m, name) : NULL;
+	if (!r->dev)
+		return err_set(e, -ENODEV, "no device '%s'",
+			       name ? name : "net0");
+	ret = netdev_movable(r->dev->nd, e);
+	if (ret < 0)
+		return ret;
+	r->old = NULL;
+	ret = netvf_open(&r->vf, spec, machine_get_config(r->m)->name,
+			 machine_loop(r->m), machine_trace(r->m), e);
+	if (ret < 0)
+		return ret;
+	netdev_describe(r->dev->nd, &have);
+	netvf_describe(r->vf, &offer);
+	mig_decide(&r->plan, &have, &offer, &policy);
+	if (r->plan.action == MIG_REFUSE) {
+		netvf_close(r->vf);
+		return err_set(e, -EOPNOTSUPP, "%s: %s", r->dev->name,
+			       r->plan.reason);
+	}
+	err_clear(&r->err);
+	r->call = c;
+	r->active = true;
+	ret = -pthread_create(&r->thread, NULL, work, r);
+	if (ret < 0) {
+		r->active = false;
+		netvf_close(r->vf);
+		return err_sys(e, ret, "starting the rebind");
+	}
+	return CTL_LATER;
+}
+
+static const struct ctl_method methods[] = {
+	{ "rebind", "put {device} on the VF {vf}", do_rebind },
+	{ NULL, NULL, NULL },
+};
+
+/* The machine goes down: let a rebind come to its end first. */
+static void unbuild(struct machine *m, void *opaque)
+{
+	struct rebind *r = opaque;
+
+	while (r->active)
+		loop_once(machine_loop(m), -1);
+}
+
+int rebind_create(struct rebind **out, struct machine *m, struct err *e)
+{
+	struct rebind *r = calloc(1, sizeof(*r));
+	const struct machine_part part = { .unbuild = unbuild, .opaque = r };
+	int ret;
+
+	if (!r)
+		return -ENOMEM;
+	r->m = m;
+	ret = machine_add(m, &part);
+	if (ret == 0)
+		ret = ctl_server_add(machine_ctl(m), methods, r);
+	if (ret < 0) {
+		free(r);
+		return err_sys(e, ret, "the rebind method");
+	}
+	*out = r;
+	return 0;
+}
+
+void rebind_destroy(struct rebind *r)
+{
+	free(r);
+}
