@@ -15,16 +15,17 @@
 #include "base/trace.h"
 #include "igb/pf_port.h"
 
-/* 'vf' may be PF_ANY_VF (pf.h); 'who' is the VM's name.  Blocks up to 2 s. */
+/*
+ * 'vf' may be PF_ANY_VF (pf.h); 'who' is the VM's name, 't' may be NULL.
+ * Blocks up to 2 s.
+ */
 int pf_client_open(struct pf_port **out, const char *path, unsigned int vf,
 		   const char *who, struct loop *l, struct trace *t,
 		   struct err *e);
 
-/* Ask a driver for its status as JSON text, to be freed. */
-int pf_client_status(const char *path, char **out, struct err *e);
-
-/* Ask it for a host-started event; see the 'control' messages. */
-int pf_client_control(const char *path, enum pf_event_kind kind,
-		      unsigned int vf, uint16_t frame, struct err *e);
+/* The same on a connected socket, which it owns; it never reconnects. */
+int pf_client_open_fd(struct pf_port **out, int fd, unsigned int vf,
+		      const char *who, struct loop *l, struct trace *t,
+		      struct err *e);
 
 #endif
