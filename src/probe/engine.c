@@ -58,6 +58,11 @@ void engine_destroy(struct engine *en)
 	free(en);
 }
 
+void engine_set_process(struct engine *en, int process)
+{
+	en->process = process;
+}
+
 int engine_add_image(struct engine *en, const struct image *im, uint64_t lo,
 		     uint64_t hi, uint64_t bias)
 {
@@ -467,7 +472,7 @@ static void open_way_back(struct engine *en)
 				       &nop, 1);
 }
 
-int engine_disarm(struct engine *en, bool *in_flight)
+int engine_disarm(struct engine *en, int process, bool *in_flight)
 {
 	int ret = 0, one;
 
@@ -479,16 +484,30 @@ int engine_disarm(struct engine *en, bool *in_flight)
 				     &en->patch[i].orig, 1);
 		ret = ret ? ret : one;
 	}
-	en->armed = false;
 	for (struct engine_thread *th = en->threads; th; th = th->next)
-		*in_flight |= release_stack(en, &th->own);
+		if (th->process == process)
+			*in_flight |= release_stack(en, &th->own);
 	for (struct probe_stack *s = en->shared; s; s = s->next)
-		*in_flight |= release_stack(en, s);
-	if (*in_flight) {
+		if (s->process == process)
+			*in_flight |= release_stack(en, s);
+	if (*in_flight)
 		open_way_back(en);
-		return ret;
-	}
+	if (process == en->process)
+		en->armed = false;
 	return ret;
+}
+
+void engine_unmap(struct engine *en)
+{
+	if (en->tramp) {
+		if (en->ops->unwind_del)
+			en->ops->unwind_del(en->t, en->tramp + tramp_unwind());
+		en->ops->free(en->t, en->tramp, TRAMP_SIZE);
+	}
+	for (size_t i = 0; i < en->nslots; i++)
+		en->ops->free(en->t, en->slots[i].addr, en->slots[i].size);
+	en->tramp = 0;
+	en->nslots = 0;
 }
 
 bool engine_owns(const struct engine *en, uint64_t rip)

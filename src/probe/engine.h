@@ -73,6 +73,7 @@ struct engine_image {
 /* One thread of the target; the back end keeps it. */
 struct engine_thread {
 	int tid;
+	int process;		/* address space it runs in; 0: the only one */
 	struct probe_stack own; /* its native stack */
 	struct engine_thread *next;
 };
@@ -88,6 +89,9 @@ int engine_create(struct engine **out, const struct probe_target_ops *ops,
 		  probe_sink sink, void *opaque);
 void engine_destroy(struct engine *en); /* NULL is fine */
 
+/* The address space it is armed in, where there is more than one. */
+void engine_set_process(struct engine *en, int process);
+
 /* The image must outlive the engine. */
 int engine_add_image(struct engine *en, const struct image *im, uint64_t lo,
 		     uint64_t hi, uint64_t bias);
@@ -101,10 +105,14 @@ const struct engine_stats *engine_stats(const struct engine *en);
 /* Write the breakpoints.  All of them, or none and an error. */
 int engine_arm(struct engine *en, struct err *e);
 /*
- * Put the bytes back.  Frames in flight return through the trampolines by
- * themselves; *in_flight says whether any do, and then the trampolines stay.
+ * Put the bytes back in one address space (a fork has its own); the engine is
+ * disarmed with the first one's, which therefore comes last.  Frames in
+ * flight return through the trampolines by themselves; *in_flight says
+ * whether any do, and then the trampolines must stay.
  */
-int engine_disarm(struct engine *en, bool *in_flight);
+int engine_disarm(struct engine *en, int process, bool *in_flight);
+/* Give back the memory of trampolines and copies; none may be in use. */
+void engine_unmap(struct engine *en);
 
 /*
  * A thread met a breakpoint at r->rip.  0: handled, run with *r;
@@ -148,7 +156,12 @@ size_t engine_backtrace(struct engine *en, struct engine_thread *th,
 size_t engine_pending(struct engine *en);
 
 /* A thread's state, made at its first hit. */
-struct engine_thread *engine_thread(struct engine *en, int tid);
+struct engine_thread *engine_thread(struct engine *en, int tid, int process);
+/* A fork: what is pending on all of from's stacks is pending in the child's
+ * first thread too. */
+struct engine_thread *engine_fork(struct engine *en,
+				  const struct engine_thread *from, int tid,
+				  int process);
 void engine_thread_gone(struct engine *en, struct engine_thread *th);
 
 #endif

@@ -597,13 +597,16 @@ void engine_unwound(struct engine *en, struct engine_thread *th, uint64_t sp)
 #define REAP_FRAMES 512
 
 /* Another function may stand where an abandoned one stood. */
-static bool could_be(const struct engine *en, const struct pend *p,
+static bool could_be(struct engine *en, const struct pend *p,
 		     const struct engine_frame *f)
 {
 	const struct engine_func *fn = &en->func[pend_func(p)];
+	uint64_t ra = 0;
 
+	if (p->time_flags & PEND_FRAME)
+		return is_back(en, f->pc);
 	if (p->time_flags & PEND_LEFT)
-		return true;
+		return !read_u64(en, f->slot, &ra) && is_back(en, ra);
 	return finder_inside(fn->fn, f->pc - fn->bias);
 }
 

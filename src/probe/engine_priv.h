@@ -39,6 +39,7 @@ struct engine {
 	} * slots;
 	size_t nslots;
 	_Atomic bool armed;
+	int process;
 
 	struct ra_entry ra[RA_CACHE];
 	_Atomic(struct engine_thread *) threads;

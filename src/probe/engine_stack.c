@@ -17,7 +17,7 @@ static void *permanent(size_t size)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-struct engine_thread *engine_thread(struct engine *en, int tid)
+struct engine_thread *engine_thread(struct engine *en, int tid, int process)
 {
 	struct engine_thread *th, *head = en->threads;
 
@@ -30,13 +30,16 @@ struct engine_thread *engine_thread(struct engine *en, int tid)
 		/* One whose thread has ended, its stack already empty. */
 		if (__atomic_compare_exchange_n(&th->tid, &free_slot, tid,
 						false, __ATOMIC_ACQ_REL,
-						__ATOMIC_RELAXED))
+						__ATOMIC_RELAXED)) {
+			th->process = process;
 			return th;
+		}
 	}
 	th = permanent(sizeof(*th));
 	if (!th)
 		return NULL;
 	th->tid = tid;
+	th->process = process;
 	th->own.x.native = true;
 	th->next = en->threads;
 	while (!__atomic_compare_exchange_n(
@@ -71,12 +74,54 @@ static void lock(struct probe_stack *s, int tid)
 	}
 }
 
-static struct probe_stack *shared_at(struct engine *en, uint64_t sp)
+static struct probe_stack *shared_at(struct engine *en, int process,
+				     uint64_t sp)
 {
 	for (struct probe_stack *s = en->shared; s; s = s->next)
-		if (holds(s, sp))
+		if (s->process == process && holds(s, sp))
 			return s;
 	return NULL;
+}
+
+static struct probe_stack *add_shared(struct engine *en, int process,
+				      const struct probe_extent *x)
+{
+	struct probe_stack *s = permanent(sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->x = *x;
+	s->process = process;
+	s->next = en->shared;
+	while (!__atomic_compare_exchange_n((struct probe_stack **)&en->shared,
+					    &s->next, s, false,
+					    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		;
+	return s;
+}
+
+struct engine_thread *engine_fork(struct engine *en,
+				  const struct engine_thread *from, int tid,
+				  int process)
+{
+	struct engine_thread *th = engine_thread(en, tid, process);
+	struct probe_stack *copy;
+
+	if (!th)
+		return NULL;
+	th->own.x = from->own.x;
+	if (pend_copy(&th->own, &from->own) < 0)
+		en->stats.lost++;
+	if (process == from->process)
+		return th;
+	for (struct probe_stack *s = en->shared; s; s = s->next) {
+		if (s->process != from->process || !s->n)
+			continue;
+		copy = add_shared(en, process, &s->x);
+		if (!copy || pend_copy(copy, s) < 0)
+			en->stats.lost++;
+	}
+	return th;
 }
 
 struct probe_stack *engine_stack_get(struct engine *en,
@@ -87,7 +132,7 @@ struct probe_stack *engine_stack_get(struct engine *en,
 
 	if (holds(&th->own, sp))
 		return &th->own;
-	s = shared_at(en, sp);
+	s = shared_at(en, th->process, sp);
 	if (!s) {
 		/* Not known: then all that is concluded is per slot. */
 		if (en->ops->stack(en->t, th->tid, sp, &x) < 0)
@@ -99,15 +144,9 @@ struct probe_stack *engine_stack_get(struct engine *en,
 			th->own.x = x;
 			return &th->own;
 		}
-		s = permanent(sizeof(*s));
+		s = add_shared(en, th->process, &x);
 		if (!s)
 			return NULL;
-		s->x = x;
-		s->next = en->shared;
-		while (!__atomic_compare_exchange_n(
-			(struct probe_stack **)&en->shared, &s->next, s, false,
-			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-			;
 	}
 	lock(s, th->tid);
 	return s;

@@ -153,7 +153,7 @@ static struct engine_thread *me(struct inproc *ip)
 {
 	if (!self || self_in != ip) {
 		self_in = ip;
-		self = engine_thread(ip->en, (int)syscall(SYS_gettid));
+		self = engine_thread(ip->en, (int)syscall(SYS_gettid), 0);
 		/* For a thread's end; keys below 32 need no memory. */
 		if (self)
 			pthread_setspecific(ip->key, self);
@@ -313,7 +313,7 @@ int inproc_arm(struct inproc *ip, struct err *e)
 	return 0;
 
 restore:
-	engine_disarm(ip->en, &in_flight);
+	engine_disarm(ip->en, 0, &in_flight);
 	sigaction(SIGTRAP, &ip->before, NULL);
 not_one:
 	the_one = ip->before_us;
@@ -377,7 +377,7 @@ void inproc_stop(struct inproc *ip)
 		engine_reap(ip->en, self, &r);
 	}
 	ip->stopped = true;
-	engine_disarm(ip->en, &in_flight);
+	engine_disarm(ip->en, 0, &in_flight);
 	inside = false;
 }
 

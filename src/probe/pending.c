@@ -58,6 +58,21 @@ int pend_swap_push(struct probe_stack *s, uint64_t slot, uint64_t ra)
 	return 0;
 }
 
+int pend_copy(struct probe_stack *s, const struct probe_stack *from)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < from->n && !ret; i++) {
+		const struct pend *p = &from->item[i];
+
+		ret = pend_push(s, pend_sp(p), pend_func(p), pend_time(p),
+				p->time_flags & PEND_FLAGS);
+	}
+	for (uint32_t i = 0; i < from->nswap && !ret; i++)
+		ret = pend_swap_push(s, from->swap[i].slot, from->swap[i].ra);
+	return ret;
+}
+
 void pend_release(struct probe_stack *s)
 {
 	if (s->item)

@@ -50,6 +50,7 @@ struct pend_swap {
 
 struct probe_stack {
 	struct probe_extent x;
+	int process;	   /* whose addresses these are */
 	struct pend *item; /* outermost first */
 	uint32_t n, room;
 	struct pend_swap *swap;
@@ -64,6 +65,8 @@ int pend_push(struct probe_stack *s, uint64_t sp, uint16_t func, uint64_t time,
 /* Remove item i; the order of the others stays. */
 void pend_remove(struct probe_stack *s, uint32_t i);
 int pend_swap_push(struct probe_stack *s, uint64_t slot, uint64_t ra);
+/* Append a copy of from's items and swapped addresses. */
+int pend_copy(struct probe_stack *s, const struct probe_stack *from);
 void pend_release(struct probe_stack *s); /* its memory, not *s */
 
 static inline struct pend *pend_top(struct probe_stack *s)
