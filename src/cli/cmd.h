@@ -18,6 +18,7 @@ struct cmd {
 /* Every command's own entry; argv[0] is the command's name. */
 int cmd_console(int argc, char **argv);
 int cmd_nic(int argc, char **argv);
+int cmd_probe(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_receive(int argc, char **argv);
 int cmd_migrate(int argc, char **argv);

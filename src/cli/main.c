@@ -18,6 +18,7 @@ static const struct cmd cmds[] = {
 	{ "status", "what runs here, and how", cmd_status },
 	{ "console", "the serial console of a running VM", cmd_console },
 	{ "stop", "power a VM off", cmd_stop },
+	{ "probe", "watch functions at entry and every exit", cmd_probe },
 	{ NULL, NULL, NULL },
 };
 

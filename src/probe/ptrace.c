@@ -271,14 +271,14 @@ static bool wait_one(struct tracer *t, int flags)
 	return true;
 }
 
-int tracer_run(struct tracer *t, const volatile int *stop)
+int tracer_wait(struct tracer *t, const volatile int *stop)
 {
 	while (!*stop && t->tasks && !(t->ended && !t->opt.children)) {
 		errno = 0;
-		if (!wait_one(t, 0) && errno != EINTR)
-			break;
+		if (!wait_one(t, 0))
+			return errno != EINTR;
 	}
-	return t->ended && !*stop;
+	return !*stop;
 }
 
 /* Is a breakpoint's signal on its way to a task that stopped for us? */
@@ -378,12 +378,10 @@ static void disarm_process(struct tracer *t, int process)
 		engine_unmap(t->en);
 }
 
-void tracer_detach(struct tracer *t)
+void tracer_stop(struct tracer *t)
 {
-	struct tracee *k, *next;
+	struct tracee *k;
 
-	if (!t)
-		return;
 	if (t->tasks)
 		stop_all(t);
 	if (t->armed && t->tasks) {
@@ -394,13 +392,21 @@ void tracer_detach(struct tracer *t)
 		if (main_task(t))
 			disarm_process(t, t->pid);
 	}
-	for (k = t->tasks; k; k = next) {
-		next = k->next;
+	while ((k = t->tasks)) {
+		t->tasks = k->next;
 		ptrace(PTRACE_DETACH, k->tid, 0, k->signal);
 		free(k);
 	}
-	selection_close(&t->sel);
+	t->armed = false;
+}
+
+void tracer_close(struct tracer *t)
+{
+	if (!t)
+		return;
+	tracer_stop(t);
 	engine_destroy(t->en);
+	selection_close(&t->sel);
 	close_fd(&t->target.mem);
 	free(t);
 }
@@ -527,7 +533,7 @@ int tracer_attach(struct tracer **out, int pid, const char *patterns,
 	if (!ret)
 		ret = arm(t, patterns, e);
 	if (ret < 0) {
-		tracer_detach(t);
+		tracer_close(t);
 		return ret;
 	}
 	for (struct tracee *k = t->tasks; k; k = k->next)
@@ -625,7 +631,7 @@ int tracer_spawn(struct tracer **out, char *const argv[], const char *patterns,
 	if (ret < 0) {
 		if (t->pid > 0)
 			kill(t->pid, SIGKILL);
-		tracer_detach(t);
+		tracer_close(t);
 		return ret;
 	}
 	/* From now on it may outlive us, its bytes restored. */
@@ -638,6 +644,11 @@ int tracer_spawn(struct tracer **out, char *const argv[], const char *patterns,
 struct engine *tracer_engine(struct tracer *t)
 {
 	return t->en;
+}
+
+const struct selection *tracer_selection(const struct tracer *t)
+{
+	return &t->sel;
 }
 
 int tracer_pid(const struct tracer *t)

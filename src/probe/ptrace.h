@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "probe/engine.h"
+#include "probe/select.h"
 
 struct tracer;
 
@@ -30,15 +31,17 @@ int tracer_spawn(struct tracer **out, char *const argv[], const char *patterns,
 		 void *opaque, struct err *e);
 
 /*
- * Until the process ends, or *stop is not 0 (a signal handler sets it).
- * Returns 0 if stopped, 1 if the process ended.
+ * Until the process ends (1), *stop is not 0 or a signal came (0).  Events
+ * come from here and from tracer_stop() alone.
  */
-int tracer_run(struct tracer *t, const volatile int *stop);
+int tracer_wait(struct tracer *t, const volatile int *stop);
 
-/* Bytes back, threads released.  Also after the process has ended. */
-void tracer_detach(struct tracer *t);
+/* Bytes back, threads released; what is known stays readable. */
+void tracer_stop(struct tracer *t);
+void tracer_close(struct tracer *t); /* NULL is fine; stops it first */
 
 struct engine *tracer_engine(struct tracer *t);
+const struct selection *tracer_selection(const struct tracer *t);
 int tracer_pid(const struct tracer *t);
 /* wait()'s status of the first process once it has ended, else -1. */
 int tracer_status(const struct tracer *t);

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +71,7 @@ static void fail(const char *what, const char *which, const char *why)
 }
 
 /* Run argv, its standard output into out; exit status, or 128 + signal. */
-static int run(char *const argv[], char *const env[], char *out)
+static int run(char *const argv[], char *const env[], char *out, size_t size)
 {
 	int pipes[2], status;
 	size_t got = 0;
@@ -89,7 +90,7 @@ static int run(char *const argv[], char *const env[], char *out)
 		_exit(127);
 	}
 	close(pipes[1]);
-	while ((n = read(pipes[0], out + got, OUT_MAX - 1 - got)) > 0)
+	while ((n = read(pipes[0], out + got, size - 1 - got)) > 0)
 		got += (size_t)n;
 	out[got] = '\0';
 	close(pipes[0]);
@@ -110,7 +111,7 @@ static void run_inproc(const char *name, const char *options, struct result *r)
 	snprintf(opt, sizeof(opt), "PAGURUS_PROBE_OPTIONS=%s", options);
 	memset(r, 0, sizeof(*r));
 	unlink(share_path);
-	r->code = run(argv, env, r->out);
+	r->code = run(argv, env, r->out, OUT_MAX);
 	if (share_open(&s, share_path, &e) < 0)
 		return;
 	if (s->error[0])
@@ -124,6 +125,40 @@ static void run_inproc(const char *name, const char *options, struct result *r)
 	}
 	share_close(s);
 	unlink(share_path);
+}
+
+/* The program's output is followed by one line of JSON, which is ours. */
+static void run_ptrace(const char *name, struct result *r)
+{
+	static const char *const keys[EVENT_KINDS] = { "entry", "exit", "jump",
+						       "abandoned" };
+	char *argv[] = { (char *)pagurus, "probe",   "--json", "--count",
+			 "--children",	  "[a-z]_*", "--",     (char *)corpus,
+			 (char *)name,	  NULL };
+	static char out[1 << 20];
+	json_t *top, *list, *o;
+	char *line;
+	size_t i;
+
+	memset(r, 0, sizeof(*r));
+	r->code = run(argv, NULL, out, sizeof(out));
+	line = strstr(out, "{\"functions\"");
+	top = line ? json_loads(line, 0, NULL) : NULL;
+	if (line)
+		*line = '\0';
+	snprintf(r->out, sizeof(r->out), "%.4000s", out);
+	list = json_object_get(top, "functions");
+	r->c = calloc(json_array_size(list) + 1, sizeof(*r->c));
+	json_array_foreach (list, i, o) {
+		struct counts *c = &r->c[r->n++];
+
+		snprintf(c->name, sizeof(c->name), "%s",
+			 json_string_value(json_object_get(o, "function")));
+		for (int k = 0; k < EVENT_KINDS; k++)
+			c->n[k] =
+				json_integer_value(json_object_get(o, keys[k]));
+	}
+	json_decref(top);
 }
 
 static const struct counts *find(const struct result *r, const char *name)
@@ -179,7 +214,7 @@ static void one_case(const char *name, struct oracle *o)
 	char out[OUT_MAX];
 	int code;
 
-	native.code = run(argv, NULL, native.out);
+	native.code = run(argv, NULL, native.out, OUT_MAX);
 	code = oracle_run(o, argv, out, sizeof(out));
 	if (code != native.code || strcmp(out, native.out))
 		fail(name, "oracle", "the oracle disturbed the program");
@@ -190,6 +225,9 @@ static void one_case(const char *name, struct oracle *o)
 		compare(name, ways[i], &native, o, &r);
 		free(r.c);
 	}
+	run_ptrace(name, &r);
+	compare(name, "ptrace", &native, o, &r);
+	free(r.c);
 	printf("%s: %ld steps\n", name, o->steps);
 }
 
@@ -232,7 +270,7 @@ static void needs_copy(void)
 	char *argv[] = { (char *)corpus, (char *)"stack-args", NULL };
 	struct result native, r;
 
-	native.code = run(argv, NULL, native.out);
+	native.code = run(argv, NULL, native.out, OUT_MAX);
 	run_inproc("stack-args", "exc", &r);
 	if (r.code == native.code && !strcmp(r.out, native.out))
 		fail("stack-args", "exc",
@@ -248,7 +286,7 @@ static int list_cases(char names[CASES_MAX][32])
 	char out[OUT_MAX], *save = NULL;
 	int n = 0;
 
-	run(argv, NULL, out);
+	run(argv, NULL, out, OUT_MAX);
 	for (char *p = strtok_r(out, "\n", &save); p && n < CASES_MAX;
 	     p = strtok_r(NULL, "\n", &save))
 		snprintf(names[n++], 32, "%s", p);
@@ -266,7 +304,6 @@ int main(int argc, char **argv)
 	corpus = argv[1];
 	preload = argv[2];
 	pagurus = argv[3];
-	(void)pagurus;
 	setenv("LD_BIND_NOW", "1", 1);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	snprintf(share_path, sizeof(share_path), "/tmp/pagurus-compare-%d",
