@@ -27,6 +27,7 @@
 #define SLEEP_MIN 20000ull
 #define URGENT_NS 100000ull /* a guest may wait no more than 1 ms for us */
 #define IDLE_NS	  1000000ull
+#define DEEP_NS	  100000000ull
 
 struct serve_fn {
 	struct serve *s;
@@ -315,7 +316,8 @@ static uint64_t sleep_for(struct serve *s, uint64_t now, uint64_t last)
 		t = SLEEP_MIN;
 	} else if (nic_needs_polling(s->conf.nic)) {
 		t = MAX(idle / 4, SLEEP_MIN);
-		t = MIN(t, s->conf.idle_ns);
+		t = MIN(t,
+			idle < DEEP_NS ? s->conf.idle_ns : 2 * s->conf.idle_ns);
 		if (nic_poll_urgent(s->conf.nic))
 			t = MIN(t, URGENT_NS);
 	}
