@@ -37,7 +37,7 @@ static size_t begin(struct wire_out *o, const char *sig, uint8_t revision)
 {
 	size_t at;
 
-	while (wire_used(o) % 16)
+	while (!o->err && wire_used(o) % 16)
 		put_u8(o, 0);
 	at = wire_used(o);
 	put_bytes(o, sig, 4);
