@@ -19,6 +19,7 @@ struct cmd {
 int cmd_console(int argc, char **argv);
 int cmd_nic(int argc, char **argv);
 int cmd_probe(int argc, char **argv);
+int cmd_pf(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_receive(int argc, char **argv);
 int cmd_migrate(int argc, char **argv);
@@ -29,5 +30,11 @@ int cmd_stop(int argc, char **argv);
 
 /* "pagurus NAME: what went wrong" on standard error; returns 1. */
 int cmd_fail(const char *name, const struct err *e, int code);
+
+/*
+ * No capabilities from here on, and none to be gained: for a process that
+ * has opened all it needs and is about to read untrusted bytes.
+ */
+int cmd_drop_rights(struct err *e);
 
 #endif

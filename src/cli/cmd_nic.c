@@ -2,12 +2,9 @@
  * pagurus nic: the software SR-IOV NIC, one process.
  */
 #include <errno.h>
-#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -198,28 +195,15 @@ static void on_signal(int signo, void *opaque)
 	serve_stop(opaque);
 }
 
-/* The uplink is open; nothing that follows needs a capability. */
-static int drop_rights(struct err *e)
-{
-	struct __user_cap_header_struct h = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
-
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-	    syscall(SYS_capset, &h, none) < 0)
-		return err_sys(e, -errno, "cannot drop rights");
-	return 0;
-}
-
 static int start(struct nic_cmd *c, const struct args *a, struct err *e)
 {
 	struct serve_conf sc = { .dir = a->dir, .idle_ns = a->idle_us * 1000 };
 	int ret;
 
 	ret = uplink_open(&c->uplink, a->uplink, e);
+	/* The uplink is open; what follows needs no capability. */
 	if (ret == 0)
-		ret = drop_rights(e);
+		ret = cmd_drop_rights(e);
 	if (ret == 0)
 		ret = nic_create(&c->nic, &c->conf, e);
 	if (ret < 0)

@@ -14,6 +14,7 @@ static const struct cmd cmds[] = {
 	{ "migrate", "move a running VM to another host", cmd_migrate },
 	{ "rebind", "another VF behind a running VM's device", cmd_rebind },
 	{ "check", "what a migration would do; moves nothing", cmd_check },
+	{ "pf", "the driver of a physical function", cmd_pf },
 	{ "nic", "a software SR-IOV network card", cmd_nic },
 	{ "status", "what runs here, and how", cmd_status },
 	{ "console", "the serial console of a running VM", cmd_console },
