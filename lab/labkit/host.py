@@ -304,7 +304,7 @@ class Host:
 
     def wait_for(self, cmd, timeout=60, every=0.5):
         """Run it again and again until it succeeds; its Result."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * self.lab.pump.slow
         while True:
             r = self.run(cmd, max(1, end - time.monotonic()), check=False)
             if r.ok:

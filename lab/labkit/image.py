@@ -28,6 +28,8 @@ KERNEL = "linux-image-amd64"	# its dependency names the version
 SUITE = "backports"		# igbvf and vfio as NIC-FACTS.md describes them
 RELEASE_MIN = (6, 12)
 TOOLS = ["dash", "ethtool", "ip", "tc", "bridge", "openssl", "setpriv", "lspci"]
+OWN = ["src/cli/pagurus", "lab/vfio-open", "lab/kvm-try", "lab/load"]
+IN_GUEST = ["lab/load"]		# static ones
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
@@ -61,8 +63,8 @@ class Image:
     def make(self, extra=()):
         """All of it, doing only what is stale.
 
-        'extra' are programs and files of this machine to have in the tree
-        besides, in bin/ and share/.
+        'extra' are what else to have in the tree: a program's name or a
+        path in the build folder goes to bin/, an absolute path to share/.
         """
         with open(os.path.join(self.cache, ".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -273,18 +275,39 @@ class Image:
         with open(os.path.join(HERE, "image", src), "rb") as f:
             c.file(name, f.read(), mode)
 
+    def _guest_initrd(self):
+        """The guest's archive with our own programs behind it."""
+        path = os.path.join(self.build, "lab", "initrd")
+        own = [os.path.join(self.build, p) for p in IN_GUEST]
+        own = [p for p in own if os.path.exists(p)]
+        if os.path.exists(path) and \
+                newest(path) > newest(self.guest, *own):
+            return path
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path + ".tmp", "wb") as out:
+            with open(self.guest, "rb") as f:
+                out.write(f.read())
+            c = Cpio(out)
+            for p in own:
+                with open(p, "rb") as f:
+                    c.file("bin/" + os.path.basename(p), f.read(), 0o755)
+            c.close()
+        os.rename(path + ".tmp", path)
+        return path
+
     # The tree.
 
     def tree(self, extra):
         """Copy what is new of pagurus, helpers and tools."""
         self.tree_dir = os.path.join(self.build, "lab", "tree")
         want = {}
-        programs = [os.path.join(self.build, p) for p in (
-            "src/cli/pagurus", "lab/vfio-open", "lab/kvm-try")]
+        programs = [os.path.join(self.build, p) for p in OWN]
         programs += [shutil.which(t, path=PATH) for t in TOOLS]
         for e in extra:
             if e.startswith("/"):
                 want["share/" + os.path.basename(e)] = e
+            elif "/" in e:
+                programs.append(os.path.join(self.build, e))
             else:
                 programs.append(shutil.which(e, path=PATH))
         programs = [p for p in programs if p and os.path.exists(p)]
@@ -297,7 +320,7 @@ class Image:
                 want[where + name] = lib
         want["guest/vmlinuz"] = self.vmlinuz
         want["guest/vmlinux"] = self.vmlinux
-        want["guest/initrd"] = self.guest
+        want["guest/initrd"] = self._guest_initrd()
         for name, src in want.items():
             refresh(os.path.realpath(src), os.path.join(self.tree_dir, name))
         for top, _, files in os.walk(self.tree_dir):
@@ -308,6 +331,7 @@ class Image:
 
 
 def refresh(src, dst):
+    """Copy a file if it is not the same already."""
     a = os.stat(src)
     try:
         b = os.stat(dst)
@@ -317,6 +341,10 @@ def refresh(src, dst):
         os.makedirs(os.path.dirname(dst), exist_ok=True)
     shutil.copy2(src, dst + ".tmp")
     os.rename(dst + ".tmp", dst)
+
+
+def newest(*paths):
+    return max(os.stat(p).st_mtime_ns for p in paths)
 
 
 def libraries(path):

@@ -42,6 +42,14 @@ def stop(p, grace=0.0):
     p.wait()
 
 
+def slowness():
+    """How much longer all takes because of others on this machine, 1 to 3.
+
+    Limits are chosen for a machine of our own; they are multiplied by this.
+    """
+    return min(3.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+
+
 class Pump:
     """Readable descriptors, each with its handler, and waiting for a state.
 
@@ -50,6 +58,7 @@ class Pump:
     """
 
     def __init__(self):
+        self.slow = slowness()
         self.poller = select.poll()
         self.handlers = {}
 
@@ -68,6 +77,7 @@ class Pump:
 
     def until(self, ready, seconds, what):
         """Wait until ready() is true and return its value."""
+        seconds *= self.slow
         end = time.monotonic() + seconds
         while True:
             value = ready()

@@ -1,12 +1,9 @@
 """A stock kernel boots under the bare VMM: SMP, PCI, shell, power off, reboot."""
 
-import os
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-EXTRA = [os.path.join(HERE, "../../build/tests/kvm/kvm-boot")]
+EXTRA = ["tests/kvm/kvm-boot"]
 LIMIT = 400
 
-BOOT = """exec /tree/share/kvm-boot -t 300 -m 256 -c %d -i /tree/guest/initrd \
+BOOT = """exec kvm-boot -t 300 -m 256 -c %d -i /tree/guest/initrd \
     -a "console=ttyS0 mitigations=off panic=-1 %s" %s"""
 
 
@@ -14,8 +11,7 @@ def scenario(lab):
     a = lab.host("a")
 
     lab.step("bzImage, one CPU")
-    g = a.guest(BOOT % (1, os.environ.get("APPEND", "quiet"),
-                        "/tree/guest/vmlinuz"))
+    g = a.guest(BOOT % (1, "quiet", "/tree/guest/vmlinuz"))
     lab.equal("CPUs", g.run("nproc").out.strip(), "1")
     lab.equal("PCI", g.run("ls /sys/bus/pci/devices").out.strip(),
               "0000:00:00.0")

@@ -40,4 +40,14 @@ def scenario(lab):
 
     lab.step("the guest pings the host's VF")
     g.run("ping -c 3 -W 2 10.79.0.1")
+
+    lab.step("datagrams and a stream come back whole, memory keeps")
+    echo = a.spawn("exec load echo 5000")
+    g.run("load mem 16 5 > /tmp/m & load udp 10.79.0.1 5000 100 5 > /tmp/u &"
+          "load tcp 10.79.0.1 5000 5 > /tmp/t & wait", timeout=90)
+    for name in "mut":
+        r = g.run("cat /tmp/" + name).json()
+        lab.say(str(r))
+        lab.equal("corrupt in " + name, r["corrupt"], 0)
+    lab.check("echo runs", echo.running)
     g.stop()
