@@ -83,59 +83,66 @@ static void disable(struct shadow *s, struct ring *r, uint32_t ctl)
 	shadow_drop(s, set, false);
 	s->stats.resets++;
 	/* The last ring that had an offset: nothing keeps us here. */
-	if (s->leave && !shadow_offset(s))
+	if (s->leave && !shadow_held(s))
 		shadow_release_locked(s);
 }
 
 int shadow_attach_idle(struct shadow *s, struct ring *r,
-		       const struct igb_ring *regs, uint32_t head, uint32_t off,
-		       uint32_t *tail)
+		       const struct igb_ring *regs, uint32_t head, uint32_t off)
 {
 	int ret = ring_split(s->mem, r->tx, regs);
 
-	if (ret == 0)
-		ret = ring_attach(r, s->mem, s->host, s->opts.full && !r->tx,
-				  regs, head, off);
+	return ret ? ret
+		   : ring_attach(r, s->mem, s->host, s->opts.full && !r->tx,
+				 regs, head, off);
+}
+
+static int enable(struct shadow *s, struct ring *r, struct err *e)
+{
+	uint32_t set = shadow_bit((unsigned int)(r - s->ring));
+	struct igb_vf_state st;
+	struct igb_ring *regs = r->tx ? &st.tx[r->idx] : &st.rx[r->idx];
+	int ret = igb_vf_read(vdev_pdev(s->v), &st);
+
 	if (ret)
 		return ret;
-	*tail = ring_dev_index(r, head);
-	ring_submit(r, regs->tail, tail);
-	return 0;
+	regs->ctl |= IGB_DCTL_ENABLE;
+	ret = shadow_layout(s, &st, set, e);
+	if (ret == 0 && regs->head >= regs->len / IGB_DESC_SIZE)
+		ret = err_set(e, -EINVAL, "head %u outside its ring",
+			      regs->head);
+	if (ret == 0)
+		ret = shadow_attach_idle(s, r, regs, regs->head, 0);
+	return ret;
 }
 
 /*
- * The queue is about to be switched on.  One that cannot be followed runs
- * on directly, as it would have, and the switch-over will be refused.
+ * The queue is switched on.  One that cannot be followed runs on directly,
+ * as it would have, and the switch-over will be refused.
  */
-static void enable(struct shadow *s, struct ring *r)
+static void on_enable(struct shadow *s, struct ring *r, uint32_t ctl)
 {
-	uint32_t set = shadow_bit((unsigned int)(r - s->ring)), tail;
-	struct igb_vf_state st;
-	struct igb_ring *regs;
 	struct err e = { 0 };
-	int ret;
+	int ret = enable(s, r, &e);
+	uint32_t tail;
 
-	ret = igb_vf_read(vdev_pdev(s->v), &st);
-	regs = r->tx ? &st.tx[r->idx] : &st.rx[r->idx];
-	regs->ctl |= IGB_DCTL_ENABLE;
-	if (ret == 0)
-		ret = shadow_layout(s, &st, set, &e);
-	if (ret == 0 && regs->head >= regs->len / IGB_DESC_SIZE)
-		ret = err_set(&e, -EINVAL, "head %u outside its ring",
-			      regs->head);
-	if (ret == 0)
-		ret = shadow_attach_idle(s, r, regs, regs->head, 0, &tail);
-	if (ret == 0) {
-		if (tail != regs->tail)
-			vdev_reg_write(s->v, shadow_reg(r, IGB_Q_TAIL), tail);
+	vdev_reg_write(s->v, shadow_reg(r, IGB_Q_DCTL), ctl);
+	if (ret) {
+		shadow_drop(s, shadow_bit((unsigned int)(r - s->ring)), false);
+		s->unfit = true;
+		log_limited(&s->limit, LOG_WARN,
+			    "%s: %s queue %u is not followed any more: %s",
+			    vdev_name(s->v), r->tx ? "transmit" : "receive",
+			    r->idx, err_text(&e, ret));
 		return;
 	}
-	shadow_drop(s, set, false);
-	s->unfit = true;
-	log_limited(&s->limit, LOG_WARN,
-		    "%s: %s queue %u is not followed any more: %s",
-		    vdev_name(s->v), r->tx ? "transmit" : "receive", r->idx,
-		    err_text(&e, ret));
+	/*
+	 * A tail written while the queue was off counts on some devices and
+	 * not on others; now the register says which.
+	 */
+	tail = vdev_reg_read(s->v, shadow_reg(r, IGB_Q_TAIL));
+	if (tail != r->sub && ring_submit(r, tail, &tail))
+		vdev_reg_write(s->v, shadow_reg(r, IGB_Q_TAIL), tail);
 }
 
 static void on_tail(struct shadow *s, struct ring *r, uint32_t val)
@@ -157,11 +164,12 @@ static bool ring_write(struct shadow *s, struct ring *r, uint32_t reg,
 	uint32_t set = shadow_bit((unsigned int)(r - s->ring));
 
 	if (!r->slot) {
-		/* Off; the write passes, but we come along. */
-		if (reg == IGB_Q_DCTL && val & IGB_DCTL_ENABLE &&
-		    s->engaged & set && !s->leave)
-			enable(s, r);
-		return false;
+		/* Off; if it comes on, we come along. */
+		if (reg != IGB_Q_DCTL || !(val & IGB_DCTL_ENABLE) ||
+		    !(s->engaged & set) || s->leave)
+			return false;
+		on_enable(s, r, val);
+		return true;
 	}
 	switch (reg) {
 	case IGB_Q_TAIL: on_tail(s, r, val); return true;

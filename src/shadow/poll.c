@@ -52,7 +52,7 @@ static uint32_t gone(struct shadow *s)
 	return set;
 }
 
-/* Returns whether some queue is gone. */
+/* Returns whether there is something to do that needs the vCPUs stopped. */
 static bool round_locked(struct shadow *s)
 {
 	struct poller *p = &s->poll;
@@ -75,6 +75,8 @@ static bool round_locked(struct shadow *s)
 				  MAX(LONGEST_NS, min));
 	}
 	p->irqs = irqs;
+	if (s->leave && !shadow_held(s))
+		return true;
 	if (now - p->looked < LOOK_NS)
 		return false;
 	p->looked = now;
@@ -83,19 +85,21 @@ static bool round_locked(struct shadow *s)
 }
 
 /* Merging stops the vCPUs, which is not for a thread that holds the lock. */
-static void drop_gone(struct shadow *s)
+static void settle(struct shadow *s)
 {
 	uint32_t set;
 
 	if (s->host->ops->pause(s->host) < 0)
 		return;
 	vdev_lock(s->v);
-	set = s->up && !s->drained ? gone(s) : 0;
-	if (set) {
+	if (s->up && !s->drained) {
 		shadow_sync_locked(s);
-		shadow_drop(s, set, false);
-		s->stats.resets++;
-		if (s->leave && !shadow_offset(s))
+		set = gone(s);
+		if (set) {
+			shadow_drop(s, set, false);
+			s->stats.resets++;
+		}
+		if (s->leave && !shadow_held(s))
 			shadow_release_locked(s);
 	}
 	vdev_unlock(s->v);
@@ -126,14 +130,14 @@ static void *poll_main(void *opaque)
 	uint64_t ns = shortest(s);
 
 	while (!stopped(&s->poll, ns)) {
-		bool lost;
+		bool more;
 
 		vdev_lock(s->v);
-		lost = s->up && round_locked(s);
+		more = s->up && round_locked(s);
 		ns = s->poll.interval;
 		vdev_unlock(s->v);
-		if (lost)
-			drop_gone(s);
+		if (more)
+			settle(s);
 	}
 	return NULL;
 }

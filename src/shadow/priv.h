@@ -41,7 +41,7 @@ struct shadow {
 	bool up;	  /* taps, traps and memory are in place */
 	uint32_t engaged; /* queues; some of them may be off */
 	bool drained;	  /* off the bus, waiting for the outcome */
-	bool leave;	  /* release as soon as no queue is offset */
+	bool leave;	  /* release as soon as no queue is held */
 	bool unfit;	  /* the guest made a layout we cannot follow */
 
 	struct smem *mem;
@@ -87,6 +87,8 @@ unsigned int shadow_sync_locked(struct shadow *s);
 int shadow_drop(struct shadow *s, uint32_t queues, bool live);
 /* All of it, vCPUs paused; the poller is told to stop, not waited for. */
 int shadow_release_locked(struct shadow *s);
+/* Queues that cannot be direct yet. */
+uint32_t shadow_held(const struct shadow *s);
 void shadow_inject_all(struct shadow *s);
 int shadow_take_vectors(struct shadow *s);
 
@@ -95,7 +97,7 @@ void shadow_taps_init(struct shadow *s);
 /* Attach to a queue that is off and about to be enabled. */
 int shadow_attach_idle(struct shadow *s, struct ring *r,
 		       const struct igb_ring *regs, uint32_t head,
-		       uint32_t off, uint32_t *tail);
+		       uint32_t off);
 
 /* poll.c; start and stop without the lock */
 int shadow_poll_start(struct shadow *s);

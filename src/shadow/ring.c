@@ -4,91 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/util.h"
 #include "igb/regs.h"
-
-#define LEGACY_DD  (1ull << 32)
-#define LEGACY_EOP (1ull << 33)
-#define LEGACY_RXE (1ull << 47)
+#include "shadow/ring_priv.h"
 
 #define BSIZE_DEFAULT 2048 /* SRRCTL.BSIZEPKT 0: RCTL's reset value */
 
-static uint32_t next(const struct ring *r, uint32_t i)
-{
-	return ++i == r->n ? 0 : i;
-}
-
-static uint32_t before(const struct ring *r, uint32_t i, uint32_t by)
-{
-	return i >= by ? i - by : i + r->n - by;
-}
-
-/* Steps from 'from' to 'to', forward. */
-static uint32_t dist(const struct ring *r, uint32_t from, uint32_t to)
-{
-	return to >= from ? to - from : to + r->n - from;
-}
-
 uint32_t ring_dev_index(const struct ring *r, uint32_t guest)
 {
-	return before(r, guest, r->off);
-}
-
-static uint32_t guest_index(const struct ring *r, uint32_t dev)
-{
-	uint32_t g = dev + r->off;
-
-	return g >= r->n ? g - r->n : g;
-}
-
-static union igb_desc *dev_slot(const struct ring *r, uint32_t i)
-{
-	return &r->dev[ring_dev_index(r, i)];
-}
-
-/* The other side writes these words while we look: each is read once. */
-static uint64_t load(const uint64_t *p)
-{
-	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
-}
-
-static void store(uint64_t *p, uint64_t v)
-{
-	__atomic_store_n(p, v, __ATOMIC_RELEASE);
-}
-
-static bool is_done(const struct ring *r, uint64_t qw1)
-{
-	if (r->tx)
-		return qw1 >> 32 & IGB_TXD_DD;
-	return qw1 & (r->legacy ? LEGACY_DD : IGB_RXD_DD);
-}
-
-static uint64_t without_dd(const struct ring *r, uint64_t qw1)
-{
-	if (r->tx)
-		return qw1 & ~((uint64_t)IGB_TXD_DD << 32);
-	return qw1 & ~(r->legacy ? LEGACY_DD : IGB_RXD_DD);
-}
-
-static void mark(struct ring *r, uint64_t gpa, uint64_t len)
-{
-	r->host->ops->mark_dirty(r->host, (gpa_t){ gpa }, len);
-	r->stats.marked_pages +=
-		(gpa + len - 1) / PAGE_SIZE - gpa / PAGE_SIZE + 1;
-	r->stats.marked_bytes += len;
-}
-
-/* Slots [from, from + count), which may wrap. */
-static void mark_slots(struct ring *r, uint32_t from, uint32_t count)
-{
-	uint32_t first = MIN(count, r->n - from);
-
-	if (first)
-		mark(r, r->base + (uint64_t)from * IGB_DESC_SIZE,
-		     (uint64_t)first * IGB_DESC_SIZE);
-	if (count > first)
-		mark(r, r->base, (uint64_t)(count - first) * IGB_DESC_SIZE);
+	return ring_before(r, guest, r->off);
 }
 
 /* ---- layout ---- */
@@ -185,7 +108,9 @@ int ring_attach(struct ring *r, struct smem *m, struct host *h, bool full,
 	r->tail = head;
 	r->late = 0;
 	r->hole = 0;
+	r->settled = 0;
 	r->stalled = false;
+	r->mid = false;
 	memset(r->ctx, 0, sizeof(r->ctx));
 	ring_srrctl(r, regs->srrctl);
 	r->wb = head_word(r->tx, regs);
@@ -296,7 +221,7 @@ bool ring_submit(struct ring *r, uint32_t guest_tail, uint32_t *tail)
 			    r->n);
 		return false;
 	}
-	count = dist(r, r->sub, guest_tail);
+	count = ring_dist(r, r->sub, guest_tail);
 	if (ring_inflight(r) + count > r->n - 1) {
 		r->stats.bad++;
 		log_limited(&r->limit, LOG_WARN,
@@ -310,11 +235,11 @@ bool ring_submit(struct ring *r, uint32_t guest_tail, uint32_t *tail)
 
 	while (r->sub != guest_tail) {
 		uint32_t i = r->sub;
-		union igb_desc d, *dev = dev_slot(r, i);
+		union igb_desc d, *dev = ring_dev_slot(r, i);
 		int ret;
 
-		d.qw[0] = load(&r->vcpu[i].qw[0]);
-		d.qw[1] = without_dd(r, load(&r->vcpu[i].qw[1]));
+		d.qw[0] = ring_load(&r->vcpu[i].qw[0]);
+		d.qw[1] = ring_without_dd(r, ring_load(&r->vcpu[i].qw[1]));
 		ret = r->tx ? check_tx(r, &d) : check_rx(r, &d);
 		if (ret < 0) {
 			/*
@@ -333,9 +258,9 @@ bool ring_submit(struct ring *r, uint32_t guest_tail, uint32_t *tail)
 			break;
 		}
 		note(r, i, &d);
-		store(&dev->qw[0], d.qw[0]);
-		store(&dev->qw[1], d.qw[1]);
-		r->sub = next(r, i);
+		ring_store(&dev->qw[0], d.qw[0]);
+		ring_store(&dev->qw[1], d.qw[1]);
+		r->sub = ring_next(r, i);
 		r->stats.submitted++;
 	}
 	if (ring_inflight(r) + r->late > r->n - 1)
@@ -344,278 +269,6 @@ bool ring_submit(struct ring *r, uint32_t guest_tail, uint32_t *tail)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	*tail = ring_dev_index(r, r->sub);
 	return true;
-}
-
-/* ---- completion ---- */
-
-/* The device wrote 'len' bytes at 'gpa', or so it says. */
-static void written(struct ring *r, uint64_t gpa, uint32_t len, uint32_t room)
-{
-	len = MIN(len, room);
-	/* A slot seen only half on arrival may hold anything. */
-	if (!len || !smem_is_ram(r->mem, gpa, len))
-		return;
-	r->stats.copied_bytes += smem_to_vcpu(r->mem, gpa, len);
-	r->stats.bytes_written += len;
-	mark(r, gpa, len);
-}
-
-static void written_rx(struct ring *r, const struct ring_slot *s,
-		       const union igb_desc *d)
-{
-	if (r->legacy) {
-		written(r, s->pkt, (uint16_t)d->qw[1], r->bsize);
-		return;
-	}
-	/* A length that an error makes doubtful counts as a full buffer. */
-	written(r, s->pkt, d->dw[2] & IGB_RXD_RXE ? r->bsize : igb_rxd_len(d),
-		r->bsize);
-	if (r->hbsize)
-		written(r, s->hdr, igb_rxd_hdr_len(d), r->hbsize);
-}
-
-/*
- * Ring pages are marked before the guest can see anything in them, and
- * again after the last store of a round: a log fetched in between would
- * have the page copied without it.
- */
-static void mark_slot_once(struct ring *r, uint32_t i)
-{
-	uint64_t gpa = r->base + (uint64_t)i * IGB_DESC_SIZE;
-
-	if (gpa / PAGE_SIZE == r->marked)
-		return;
-	r->marked = gpa / PAGE_SIZE;
-	mark(r, gpa, IGB_DESC_SIZE);
-}
-
-/* Slot 'i' is written back: to the guest with it. */
-static void hand_back(struct ring *r, uint32_t i, const union igb_desc *d)
-{
-	struct ring_slot *s = &r->slot[i];
-	union igb_desc *v = &r->vcpu[i];
-
-	if (!r->tx)
-		written_rx(r, s, d);
-	s->flags &= (uint8_t)~RING_WATCH;
-	mark_slot_once(r, i);
-	store(&v->qw[0], d->qw[0]);
-	store(&v->qw[1], d->qw[1]);
-}
-
-/* Copy slot 'i' out if it is written back. */
-static bool fetch(const struct ring *r, uint32_t i, union igb_desc *d)
-{
-	const union igb_desc *dev = dev_slot(r, i);
-
-	d->qw[1] = load(&dev->qw[1]);
-	if (!is_done(r, d->qw[1]))
-		return false;
-	d->qw[0] = load(&dev->qw[0]);
-	return true;
-}
-
-/* Slots the device had taken before we came. */
-static unsigned int complete_late(struct ring *r)
-{
-	uint32_t i = before(r, r->done, r->late);
-	unsigned int n = 0;
-	union igb_desc d;
-
-	for (; i != r->done; i = next(r, i)) {
-		if (!(r->slot[i].flags & RING_WATCH) || !fetch(r, i, &d))
-			continue;
-		hand_back(r, i, &d);
-		mark_slots(r, i, 1);
-		n++;
-	}
-	return n;
-}
-
-/*
- * The device went past slot 'done' without a word, which it does only if it
- * was off the bus for a moment and did not wait.  To the guest it is a frame
- * with a receive error: dropped, and the buffer is used again.
- */
-static bool lost(struct ring *r, union igb_desc *d)
-{
-	uint32_t i = r->done;
-	bool passed = false;
-	union igb_desc other;
-
-	if (r->tx)
-		return false;
-	for (uint32_t k = 0; k < r->hole && i != r->sub; k++) {
-		i = next(r, i);
-		if (i != r->sub && fetch(r, i, &other)) {
-			passed = true;
-			break;
-		}
-	}
-	if (!passed)
-		return false;
-	d->qw[0] = 0;
-	d->qw[1] = r->legacy ? LEGACY_DD | LEGACY_EOP | LEGACY_RXE
-			     : IGB_RXD_DD | IGB_RXD_EOP | IGB_RXD_RXE;
-	r->stats.holes++;
-	return true;
-}
-
-static void advance(struct ring *r, uint32_t to)
-{
-	uint32_t by = dist(r, r->done, to);
-
-	r->done = to;
-	r->hole -= MIN(r->hole, by);
-	r->stats.completed += by;
-}
-
-static unsigned int complete_rx(struct ring *r)
-{
-	uint32_t from = r->done;
-	unsigned int n = 0;
-	union igb_desc d;
-
-	while (r->done != r->sub) {
-		if (!fetch(r, r->done, &d) && !(r->hole && lost(r, &d)))
-			break;
-		if (r->late) {
-			/* It writes in order: the early ones are all here. */
-			n += complete_late(r);
-			r->late = 0;
-		}
-		hand_back(r, r->done, &d);
-		advance(r, next(r, r->done));
-		n++;
-	}
-	mark_slots(r, from, dist(r, from, r->done));
-	return n;
-}
-
-/* Slots that ask for no status are done when a later one is. */
-static unsigned int complete_tx(struct ring *r)
-{
-	uint32_t from = r->done, i = r->done;
-	unsigned int n = 0;
-	union igb_desc d;
-
-	while (i != r->sub) {
-		if (r->slot[i].flags & RING_RS) {
-			if (!fetch(r, i, &d))
-				break;
-			if (r->late) {
-				complete_late(r);
-				r->late = 0;
-			}
-			hand_back(r, i, &d);
-			n += dist(r, r->done, next(r, i));
-			advance(r, next(r, i));
-		}
-		i = next(r, i);
-	}
-	mark_slots(r, from, dist(r, from, r->done));
-	return n;
-}
-
-static void show_head(struct ring *r)
-{
-	mark(r, r->wb, sizeof(uint32_t));
-	__atomic_store_n(r->wb_vcpu, r->done, __ATOMIC_RELEASE);
-	mark(r, r->wb, sizeof(uint32_t));
-}
-
-/* The device writes its head to memory in place of descriptors. */
-static unsigned int complete_wb(struct ring *r)
-{
-	uint32_t head = __atomic_load_n(r->wb_dev, __ATOMIC_ACQUIRE);
-	unsigned int n;
-
-	if (head >= r->n)
-		return 0;
-	head = guest_index(r, head);
-	n = dist(r, r->done, head);
-	if (!n || n > ring_inflight(r))
-		return 0;
-	advance(r, head);
-	show_head(r);
-	return n;
-}
-
-unsigned int ring_complete(struct ring *r)
-{
-	unsigned int n = 0;
-
-	r->marked = UINT64_MAX;
-	if (r->late)
-		n = complete_late(r);
-	if (r->wb)
-		return n + complete_wb(r);
-	return n + (r->tx ? complete_tx(r) : complete_rx(r));
-}
-
-void ring_tx_head(struct ring *r, uint32_t dev_head)
-{
-	uint32_t head, from = r->done;
-
-	if (dev_head >= r->n || r->wb)
-		return;
-	head = guest_index(r, dev_head);
-	if (dist(r, from, head) > ring_inflight(r))
-		return;
-	while (from != head && !(r->slot[from].flags & RING_RS))
-		from = next(r, from);
-	advance(r, from);
-}
-
-uint32_t ring_guest_head(const struct ring *r, uint32_t dev_head)
-{
-	/* The guest's receive head is what it has been given, no more. */
-	if (!r->tx || dev_head >= r->n)
-		return r->done;
-	return guest_index(r, dev_head);
-}
-
-unsigned int ring_tx_settle(struct ring *r, uint32_t dev_head)
-{
-	uint32_t head, i, end = r->done;
-	unsigned int n;
-
-	if (dev_head >= r->n)
-		return 0;
-	head = guest_index(r, dev_head);
-	if (dist(r, r->done, head) > ring_inflight(r))
-		return 0;
-	for (i = r->done; i != head; i = next(r, i)) {
-		if (r->slot[i].flags & RING_EOP)
-			end = next(r, i);
-	}
-	if (head == r->sub)
-		end = head;
-	n = dist(r, r->done, end);
-	if (!n)
-		return 0;
-
-	mark_slots(r, r->done, n);
-	for (i = r->done; i != end; i = next(r, i)) {
-		if (!r->wb && r->slot[i].flags & RING_RS)
-			__atomic_fetch_or(&r->vcpu[i].dw[3], IGB_TXD_DD,
-					  __ATOMIC_RELEASE);
-	}
-	mark_slots(r, r->done, n);
-	advance(r, end);
-	if (r->wb)
-		show_head(r);
-	return n;
-}
-
-void ring_expect_holes(struct ring *r, uint32_t dev_head)
-{
-	uint32_t k;
-
-	if (dev_head >= r->n)
-		return;
-	k = dist(r, r->done, guest_index(r, dev_head));
-	r->hole = k > ring_inflight(r) ? 0 : k;
 }
 
 /* ---- taking over, giving back ---- */
@@ -630,20 +283,24 @@ int ring_reconcile(struct ring *r, uint32_t head, uint32_t tail)
 	r->done = head;
 	r->sub = tail;
 	r->tail = tail;
-	for (i = head; i != tail; i = next(r, i))
+	for (i = head; i != tail; i = ring_next(r, i))
 		note(r, i, &r->vcpu[i]);
 
 	/*
 	 * The device may write back before it moves its head: what is
 	 * complete in both buffers already is the guest's.
 	 */
-	for (i = head; i != tail; i = next(r, i)) {
+	for (i = head; i != tail; i = ring_next(r, i)) {
 		if (r->tx && !(r->slot[i].flags & RING_RS))
 			continue;
-		if (!is_done(r, r->vcpu[i].qw[1]))
+		if (!ring_is_done(r, r->vcpu[i].qw[1]))
 			break;
-		r->done = next(r, i);
+		r->done = ring_next(r, i);
 	}
+
+	i = ring_before(r, r->done, 1);
+	r->mid = !r->tx && i != tail && ring_is_done(r, r->vcpu[i].qw[1]) &&
+		 !ring_is_eop(r, r->vcpu[i].qw[1]);
 
 	/*
 	 * Or after: of what lies before the head, slots that are not done
@@ -655,16 +312,16 @@ int ring_reconcile(struct ring *r, uint32_t head, uint32_t tail)
 	for (r->late = 0; r->late < others; r->late++) {
 		const union igb_desc *d;
 
-		i = before(r, r->done, r->late + 1);
+		i = ring_before(r, r->done, r->late + 1);
 		d = &r->vcpu[i];
-		if (is_done(r, d->qw[1]))
+		if (ring_is_done(r, d->qw[1]))
 			break;
 		note(r, i, d);
 		r->slot[i].flags |= RING_WATCH;
 	}
 	if (r->wb) {
 		r->late = 0;
-		complete_wb(r);
+		ring_complete_wb(r);
 	}
 	return 0;
 }
@@ -693,7 +350,7 @@ size_t ring_owned_max(const struct ring *r)
  */
 static bool untouched(const struct ring *r, uint32_t i)
 {
-	const union igb_desc *v = &r->vcpu[i], *d = dev_slot(r, i);
+	const union igb_desc *v = &r->vcpu[i], *d = ring_dev_slot(r, i);
 
 	return r->slot[i].flags & RING_WATCH && v->qw[0] == d->qw[0] &&
 	       v->qw[1] == d->qw[1];
@@ -706,12 +363,13 @@ size_t ring_owned(const struct ring *r, struct smem_range *out)
 
 	if (!r->slot)
 		return 0;
-	for (i = before(r, r->done, r->late); i != r->done; i = next(r, i)) {
+	for (i = ring_before(r, r->done, r->late); i != r->done;
+	     i = ring_next(r, i)) {
 		if (untouched(r, i))
 			n = own(out, n, r->base + (uint64_t)i * IGB_DESC_SIZE,
 				IGB_DESC_SIZE);
 	}
-	for (i = r->done; i != r->sub; i = next(r, i)) {
+	for (i = r->done; i != r->sub; i = ring_next(r, i)) {
 		n = own(out, n, r->base + (uint64_t)i * IGB_DESC_SIZE,
 			IGB_DESC_SIZE);
 		if (r->tx)

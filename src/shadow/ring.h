@@ -53,19 +53,22 @@ struct ring {
 	/* Valid while attached. */
 	struct smem *mem;
 	struct host *host;
-	bool full;	 /* split packet buffers too */
-	uint64_t base;	 /* gpa */
-	uint32_t n;	 /* slots */
-	uint32_t sub;	 /* first slot not handed to the device */
-	uint32_t done;	 /* first slot in flight */
-	uint32_t late;	 /* slots before 'done' still watched */
-	uint32_t off;	 /* device's index = guest's index - off */
-	uint32_t hole;	 /* slots from 'done' the device may have lost */
-	uint32_t tail;	 /* what the guest wrote last */
-	bool stalled;	 /* at a descriptor the device must not see */
-	uint32_t bsize;	 /* RX: bytes of a packet buffer */
-	uint32_t hbsize; /* RX: of a header buffer; 0: one-buffer mode */
-	bool legacy;	 /* RX: legacy descriptors */
+	bool full;	     /* split packet buffers too */
+	uint64_t base;	     /* gpa */
+	uint32_t n;	     /* slots */
+	uint32_t sub;	     /* first slot not handed to the device */
+	uint32_t done;	     /* first slot in flight */
+	uint32_t late;	     /* slots before 'done' still watched */
+	uint32_t off;	     /* device's index = guest's index - off */
+	uint32_t hole;	     /* slots from 'done' the device may have lost */
+	uint64_t hole_until; /* after this, they are (now_ns) */
+	uint32_t settled;    /* slots before 'done', by ring_tx_settle() */
+	uint32_t tail;	     /* what the guest wrote last */
+	bool stalled;	     /* at a descriptor the device must not see */
+	bool mid;	     /* RX: the guest has seen a part of a frame */
+	uint32_t bsize;	     /* RX: bytes of a packet buffer */
+	uint32_t hbsize;     /* RX: of a header buffer; 0: one-buffer mode */
+	bool legacy;	     /* RX: legacy descriptors */
 	union igb_desc *vcpu, *dev;
 	struct ring_slot *slot; /* NULL: not attached */
 	union igb_desc ctx[2];	/* TX: contexts the device holds */
@@ -135,6 +138,13 @@ static inline uint32_t ring_inflight(const struct ring *r)
  * the first packet that was not.  Returns the slots completed so.
  */
 unsigned int ring_tx_settle(struct ring *r, uint32_t dev_head);
+
+/*
+ * The device goes on after all: the guest, which has not run since, is not
+ * told before the write-backs have come.  A slot used again before that
+ * would be overwritten by them.
+ */
+void ring_tx_unsettle(struct ring *r);
 
 /* Slots of 'done' up to the device's head may never be written back. */
 void ring_expect_holes(struct ring *r, uint32_t dev_head);

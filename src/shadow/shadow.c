@@ -97,11 +97,9 @@ void shadow_destroy(struct shadow *s)
 	shadow_poll_stop(s);
 	s->host->ops->pause(s->host);
 	vdev_lock(s->v);
-	/* Offset or not: who destroys it has no guest to lose any more. */
-	for (unsigned int k = 0; k < NRINGS; k++) {
-		if (s->ring[k].off)
-			shadow_drop(s, shadow_bit(k), false);
-	}
+	/* Who destroys it has no guest to lose any more. */
+	if (s->up)
+		shadow_drop(s, shadow_held(s), false);
 	if (s->up)
 		shadow_release_locked(s);
 	vdev_unlock(s->v);
@@ -123,6 +121,17 @@ uint32_t shadow_offset(const struct shadow *s)
 
 	for (unsigned int k = 0; k < NRINGS; k++) {
 		if (s->ring[k].slot && s->ring[k].off)
+			set |= shadow_bit(k);
+	}
+	return set;
+}
+
+uint32_t shadow_held(const struct shadow *s)
+{
+	uint32_t set = shadow_offset(s);
+
+	for (unsigned int k = 0; k < NRINGS; k++) {
+		if (s->ring[k].slot && s->ring[k].hole)
 			set |= shadow_bit(k);
 	}
 	return set;
@@ -467,14 +476,15 @@ down:
 
 int shadow_release_locked(struct shadow *s)
 {
-	uint32_t offset = shadow_offset(s);
+	uint32_t held;
 	int ret;
 
 	shadow_sync_locked(s);
-	ret = shadow_drop(s, IGB_ALLQ & ~offset, true);
+	held = shadow_held(s);
+	ret = shadow_drop(s, IGB_ALLQ & ~held, true);
 	if (ret)
 		return ret;
-	s->engaged &= offset;
+	s->engaged &= held;
 	if (s->engaged) {
 		s->leave = true;
 		return -EBUSY;
@@ -489,6 +499,7 @@ int shadow_release_locked(struct shadow *s)
 int shadow_release(struct shadow *s, struct err *e)
 {
 	uint64_t start = now_ns(), paused;
+	uint32_t offset = 0;
 	int ret;
 
 	ret = s->host->ops->pause(s->host);
@@ -497,28 +508,27 @@ int shadow_release(struct shadow *s, struct err *e)
 			       vdev_name(s->v));
 	paused = now_ns();
 	vdev_lock(s->v);
-	if (s->drained)
+	if (s->drained) {
 		ret = err_set(e, -EBUSY, "%s: is being switched over",
 			      vdev_name(s->v));
-	else if (!s->up)
-		ret = 0;
-	else
+	} else if (s->up) {
 		ret = shadow_release_locked(s);
+		offset = shadow_offset(s);
+	}
 	s->stats.paused_ns = now_ns() - paused;
+	s->stats.release_ns = now_ns() - start;
 	vdev_unlock(s->v);
 	s->host->ops->resume(s->host);
 
 	if (ret == 0)
 		shadow_poll_stop(s);
-	else if (ret == -EBUSY && shadow_offset(s))
-		err_set(e, ret,
-			"%s: runs with an index offset until the guest resets "
-			"its rings",
-			vdev_name(s->v));
+	else if (ret == -EBUSY)
+		err_set(e, ret, "%s: stays shadowed until %s", vdev_name(s->v),
+			offset ? "the guest resets its rings"
+			       : "the device has passed what it lost");
 	else
 		err_sys(e, ret, "%s: cannot be made direct again",
 			vdev_name(s->v));
-	s->stats.release_ns = now_ns() - start;
 	return ret;
 }
 

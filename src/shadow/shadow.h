@@ -63,8 +63,10 @@ void shadow_destroy(struct shadow *s); /* releases; NULL is fine */
  */
 int shadow_engage(struct shadow *s, uint32_t queues, struct err *e);
 /*
- * Back to direct.  -EBUSY while a queue runs with an index offset (see
- * shadow_adopt): that ends when the guest resets its rings.
+ * Back to direct.  -EBUSY: some queue has to stay, and goes by itself later:
+ * one with an index offset (see shadow_adopt) when the guest resets its
+ * rings; one whose device lost frames off the bus (shadow_undrain; emulators
+ * do) when the next ones have shown which.
  */
 int shadow_release(struct shadow *s, struct err *e);
 
@@ -80,7 +82,8 @@ void shadow_sync(struct shadow *s);
  * master enable, which resets nothing), passes on the last completions and
  * reads the VF's registers into *st.  Heads in *st are where the guest's
  * view ends: a request has both completed and had its pages marked, or
- * neither.  All marks have been made when this returns.
+ * neither.  All marks have been made when this returns.  After a failure
+ * the device runs on as before; -EAGAIN: it was in the middle of a frame.
  */
 struct shadow_drain {
 	uint64_t tx_wait_ns;

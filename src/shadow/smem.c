@@ -140,12 +140,35 @@ void smem_unit(const struct smem *m, uint64_t gpa, struct smem_range *out)
 	out->len = r->ram->page;
 }
 
+/* Take away the mappings of the runs in [first, last). */
+static int unmap_runs(struct smem *m, struct region *r, size_t first,
+		      size_t last)
+{
+	while (first < last) {
+		size_t end =
+			bitmap_test(r->split, first)
+				? bitmap_next_clear(r->split, r->units, first)
+				: bitmap_next(r->split, r->units, first);
+		int ret;
+
+		end = MIN(end, last);
+		ret = pdev_dma_unmap(m->pdev, unit_gpa(r, first),
+				     (end - first) * r->ram->page);
+		if (ret < 0)
+			return ret;
+		first = end;
+	}
+	return 0;
+}
+
 /*
  * Map for DMA the stretch of units [first, last) as it now is: runs of split
- * units onto their copies, runs of others onto guest RAM.
+ * units onto their copies, runs of others onto guest RAM.  All or nothing.
  */
 static int map_runs(struct smem *m, struct region *r, size_t first, size_t last)
 {
+	size_t start = first;
+
 	while (first < last) {
 		bool split = bitmap_test(r->split, first);
 		size_t end =
@@ -168,29 +191,10 @@ static int map_runs(struct smem *m, struct region *r, size_t first, size_t last)
 			d.fd_offset = r->ram->fd_offset + off;
 		}
 		ret = pdev_dma_map(m->pdev, &d);
-		if (ret < 0)
+		if (ret < 0) {
+			unmap_runs(m, r, start, first);
 			return ret;
-		first = end;
-	}
-	return 0;
-}
-
-/* Take away the mappings that map_runs() made of [first, last). */
-static int unmap_runs(struct smem *m, struct region *r, size_t first,
-		      size_t last)
-{
-	while (first < last) {
-		size_t end =
-			bitmap_test(r->split, first)
-				? bitmap_next_clear(r->split, r->units, first)
-				: bitmap_next(r->split, r->units, first);
-		int ret;
-
-		end = MIN(end, last);
-		ret = pdev_dma_unmap(m->pdev, unit_gpa(r, first),
-				     (end - first) * r->ram->page);
-		if (ret < 0)
-			return ret;
+		}
 		first = end;
 	}
 	return 0;
@@ -241,8 +245,7 @@ static int remap(struct smem *m, struct region *r, size_t first, size_t last,
 	if (ret == 0)
 		return 0;
 
-	/* Back to what it was, as far as that goes. */
-	pdev_dma_unmap(m->pdev, unit_gpa(r, lo), (hi - lo) * r->ram->page);
+	/* Back to what it was. */
 	if (split)
 		bitmap_clear_range(r->split, first, last - first);
 	else

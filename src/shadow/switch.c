@@ -8,6 +8,8 @@
 #include "base/util.h"
 #include "shadow/priv.h"
 
+#define MID_FRAME_NS 2000000ull /* a jumbo frame at 100 Mbit/s: 0.8 ms */
+
 /* Let queued transmits out, as long as that gets somewhere. */
 static void drain_tx(struct shadow *s, uint64_t budget_ns)
 {
@@ -29,6 +31,24 @@ static void drain_tx(struct shadow *s, uint64_t budget_ns)
 				break;
 			nanosleep(&pause, NULL);
 		}
+	}
+}
+
+/* A frame the guest has seen the beginning of has to end here. */
+static bool mid_frame(struct shadow *s, uint64_t budget_ns)
+{
+	const struct timespec pause = { .tv_nsec = 20000 };
+	uint64_t start = now_ns();
+
+	for (;;) {
+		bool mid = false;
+
+		shadow_sync_locked(s);
+		for (unsigned int k = 0; k < NRINGS; k++)
+			mid |= s->ring[k].slot && s->ring[k].mid;
+		if (!mid || now_ns() - start >= budget_ns)
+			return mid;
+		nanosleep(&pause, NULL);
 	}
 }
 
@@ -80,6 +100,13 @@ int shadow_drain(struct shadow *s, uint64_t budget_ns, struct igb_vf_state *st,
 	shadow_sync_locked(s);
 	drain_tx(s, budget_ns);
 	d.tx_wait_ns = now_ns() - start;
+	if (mid_frame(s, MID_FRAME_NS)) {
+		ret = err_set(e, -EAGAIN,
+			      "%s: the device does not end a frame it has "
+			      "begun; try again",
+			      vdev_name(s->v));
+		goto unlock;
+	}
 
 	/* From here on memory is what it is. */
 	ret = igb_vf_bus_master(p, false);
@@ -132,7 +159,9 @@ int shadow_undrain(struct shadow *s, struct err *e)
 	for (unsigned int k = 0; k < NRINGS; k++) {
 		struct ring *r = &s->ring[k];
 
-		if (r->slot && !r->tx)
+		if (r->slot && r->tx)
+			ring_tx_unsettle(r);
+		else if (r->slot)
 			ring_expect_holes(
 				r,
 				vdev_reg_read(s->v, shadow_reg(r, IGB_Q_HEAD)));
@@ -169,10 +198,14 @@ static int adopt_offset(struct shadow *s, struct err *e)
 		if (!(on & set))
 			continue;
 		ret = shadow_attach_idle(s, r, q, q->head,
-					 s->refused & set ? q->head : 0, &tail);
-		if (ret)
+					 s->refused & set ? q->head : 0);
+		if (ret) {
 			err_sys(e, ret, "%s: rings cannot be offset",
 				vdev_name(s->v));
+			break;
+		}
+		if (!ring_submit(r, q->tail, &tail))
+			tail = ring_dev_index(r, q->head);
 		q->tail = tail; /* now the device's */
 	}
 	if (ret == 0)

@@ -20,7 +20,7 @@
 #define FAKE_SLOTS 64
 #define FAKE_IRQS  64
 #define FAKE_FDS   4
-#define FAKE_DMA   16
+#define FAKE_DMA   512
 
 struct host_slot {
 	uint64_t gpa, len;
