@@ -112,12 +112,13 @@ static void configure_irqs(struct igbvf *v)
 
 static void irq_enable(struct igbvf *v)
 {
+	/* Who polls the rings still wants to hear from the PF. */
+	uint32_t all = v->conf.irq ? EIMS_ALL : EIMS_OTHER;
+
 	vf_read(v, IGBVF_EICR);
-	if (!v->conf.irq)
-		return;
-	vf_write(v, IGBVF_EIAC, EIMS_ALL);
-	vf_write(v, IGBVF_EIAM, EIMS_ALL);
-	vf_write(v, IGBVF_EIMS, EIMS_ALL);
+	vf_write(v, IGBVF_EIAC, all);
+	vf_write(v, IGBVF_EIAM, all);
+	vf_write(v, IGBVF_EIMS, all);
 }
 
 static void up(struct igbvf *v)
@@ -259,12 +260,10 @@ bool igbvf_open(struct igbvf *v, const struct igbvf_conf *conf)
 		return false;
 	pci_enable(v->devfn);
 	v->bar = pci_bar(v->devfn, 0, IGBVF_BAR0_SIZE);
-	if (conf->irq) {
-		msix_set(v->devfn, 0, IGBVF_IRQ_TX, 0);
-		msix_set(v->devfn, 1, IGBVF_IRQ_RX, 0);
-		msix_set(v->devfn, 2, IGBVF_IRQ_OTHER, 0);
-		msix_enable(v->devfn);
-	}
+	msix_set(v->devfn, 0, IGBVF_IRQ_TX, 0);
+	msix_set(v->devfn, 1, IGBVF_IRQ_RX, 0);
+	msix_set(v->devfn, 2, IGBVF_IRQ_OTHER, 0);
+	msix_enable(v->devfn);
 	/* As probe does: the address first, then rings. */
 	if (!igbvf_reset_hw(v)) {
 		v->reset_fails++;
@@ -453,12 +452,16 @@ static unsigned int poll_irqs(struct igbvf *v, igbvf_rx_fn fn, void *opaque)
 			vf_write(v, IGBVF_EIMS, EIMS_RX);
 		}
 	}
-	if (fired(v, 2)) {
-		v->get_link = true;
-		v->next_tick = now_ns();
-		vf_write(v, IGBVF_EIMS, EIMS_OTHER);
-	}
 	return n;
+}
+
+static void poll_other(struct igbvf *v)
+{
+	if (!fired(v, 2))
+		return;
+	v->get_link = true;
+	v->next_tick = now_ns();
+	vf_write(v, IGBVF_EIMS, EIMS_OTHER);
 }
 
 unsigned int igbvf_poll(struct igbvf *v, igbvf_rx_fn fn, void *opaque)
@@ -469,6 +472,7 @@ unsigned int igbvf_poll(struct igbvf *v, igbvf_rx_fn fn, void *opaque)
 		n = poll_irqs(v, fn, opaque);
 	else
 		n = clean_tx(v) + clean_rx(v, fn, opaque);
+	poll_other(v);
 	if (n)
 		v->busy_at = now_ns();
 	if (now_ns() >= v->next_tick)

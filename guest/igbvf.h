@@ -34,7 +34,7 @@ struct igbvf_ring {
 struct igbvf_conf {
 	unsigned int nth;     /* which of the VFs on the bus */
 	uint32_t tx_n, rx_n;  /* descriptors */
-	bool irq;	      /* interrupts, else DD is polled for */
+	bool irq;	      /* for the rings, else DD is polled for */
 	uint16_t vlan;	      /* filter and tag with it; 0: none */
 	uint16_t frame;	      /* largest frame: the SET_LPE message */
 	uint64_t tick_ns;     /* the watchdog's period: 2 s */

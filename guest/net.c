@@ -158,6 +158,8 @@ int guest_main(void)
 	uint64_t start = now_ns();
 	bool stay = arg_u64("stay", 0);
 
+	if (arg("test"))
+		return checker();
 	if (!open_device())
 		return 2;
 	dirty_init(&dirty);

@@ -2,7 +2,6 @@
 
 #define ETHERTYPE 0x88b5u /* IEEE: for local experiments */
 #define MAGIC	  0x70616775u
-#define HELLO_NS  100000000ull
 #define PROBE_NS  200000000ull
 #define FRAME_MIN 82u /* the headers; what is shorter cannot be checked */
 
@@ -156,8 +155,8 @@ unsigned int traffic_send(struct traffic *t)
 
 	if (!t->v->link)
 		return 0;
-	if (now >= t->next_hello) {
-		t->next_hello = now + HELLO_NS;
+	if (t->hello_ns && now >= t->next_hello) {
+		t->next_hello = now + t->hello_ns;
 		send(t, NULL, HELLO, FRAME_MIN, 0);
 	}
 	for (unsigned int i = 0; i < t->npeers; i++)
@@ -369,6 +368,7 @@ void traffic_init(struct traffic *t, struct igbvf *v)
 	t->window = arg_u64("window", 768 / (t->wanted ? t->wanted : 1));
 	t->ack_every = t->window / 4 < 32 ? t->window / 4 + 1 : 32;
 	t->gap_ns = arg_u64("rate", 0) ? 1000000000ull / arg_u64("rate", 1) : 0;
+	t->hello_ns = arg_u64("hello_ms", 100) * 1000000;
 	t->on = arg_u64("send", 1);
 	if (t->size < FRAME_MIN)
 		t->size = FRAME_MIN;

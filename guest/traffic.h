@@ -42,7 +42,8 @@ struct traffic {
 	uint64_t count;		 /* frames to each peer; 0: until stopped */
 	uint32_t size_min, size; /* bytes of a frame, FCS not counted */
 	uint64_t window, ack_every;
-	uint64_t gap_ns; /* between frames; 0: as fast as it goes */
+	uint64_t gap_ns;   /* between frames; 0: as fast as it goes */
+	uint64_t hello_ns; /* between broadcasts; 0: none */
 	bool on;
 
 	struct peer peer[PEERS_MAX];
@@ -63,6 +64,8 @@ void traffic_rx(void *opaque, const uint8_t *frame, uint32_t len,
 bool traffic_done(const struct traffic *t);
 /* No frame from any peer was lost, doubled, reordered or corrupt. */
 bool traffic_clean(const struct traffic *t);
+/* Six ways to get it wrong, each noticed; see checker.c. */
+int checker(void);
 void traffic_print(const struct traffic *t);
 
 #endif

@@ -136,7 +136,11 @@ static void create_guest(struct world *w, unsigned int i,
 	vc.name = name;
 	must(vm_create(&g->vm, &vc, &e), &e, "vm");
 	snprintf(spec, sizeof(spec), "vfio-user:%s/vf%u.sock", w->dir, i);
-	must(pdev_open(&p, spec, &e), &e, "vf device");
+	/* The socket comes when the NIC gets to it, after SR-IOV is on. */
+	for (int k = 0; pdev_open(&p, spec, NULL) == -ENOENT && k < 500; k++)
+		usleep(10000);
+	if (!p)
+		must(pdev_open(&p, spec, &e), &e, "vf device");
 	model = vdev_model_of_pdev(p, &e);
 	must(model ? 0 : -ENODEV, &e, "model");
 	must(vdev_create(&g->v, name, model, vm_host(g->vm), w->loop, &e), &e,
@@ -172,6 +176,43 @@ void world_start(struct world *w)
 		pthread_create(&w->loop_thread, NULL, run_loop, w->loop), 0);
 	for (unsigned int i = 0; i < w->n; i++)
 		must(vm_start(w->g[i].vm, &e), &e, "start");
+}
+
+struct call {
+	loop_fn fn;
+	void *opaque;
+	_Atomic bool done;
+};
+
+static void run_call(void *opaque)
+{
+	struct call *c = opaque;
+
+	c->fn(c->opaque);
+	c->done = true;
+}
+
+void world_call(struct world *w, struct loop *l, loop_fn fn, void *opaque)
+{
+	struct call c = { .fn = fn, .opaque = opaque };
+
+	assert_int_equal(loop_call(l, run_call, &c), 0);
+	while (!c.done)
+		usleep(100);
+}
+
+static void unbind(void *opaque)
+{
+	pdev_close(vdev_unbind(opaque));
+}
+
+void world_kill(struct world *w, unsigned int guest)
+{
+	struct world_guest *g = &w->g[guest];
+
+	vm_pause(g->vm);
+	vm_park(g->vm);
+	world_call(w, w->loop, unbind, g->v);
 }
 
 void world_destroy(struct world *w)

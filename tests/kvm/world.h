@@ -55,6 +55,11 @@ void world_create(struct world *w, const struct world_conf *c);
 void world_start(struct world *w);
 void world_destroy(struct world *w);
 
+/* Run fn(opaque) in the PF driver's or the NIC's thread, and wait for it. */
+void world_call(struct world *w, struct loop *l, loop_fn fn, void *opaque);
+/* The guest's process dies: its VF's connection ends, as it was. */
+void world_kill(struct world *w, unsigned int guest);
+
 /* Wait for a guest's end: its exit status, or -1 after timeout_ms. */
 int world_wait(struct world *w, unsigned int guest, int timeout_ms);
 
