@@ -154,6 +154,14 @@ int guest_set_mac(struct guest_model *g, const uint8_t *mac)
 	return ret;
 }
 
+int guest_send(struct guest_model *g, const struct mbx_req *r)
+{
+	struct mbx_msg m;
+
+	mbx_encode(r, &m);
+	return write_posted(g, &m);
+}
+
 int guest_up(struct guest_model *g, const uint8_t *mac)
 {
 	const struct mbx_req mc = { .op = MBX_OP_MULTICAST,
@@ -166,9 +174,9 @@ int guest_up(struct guest_model *g, const uint8_t *mac)
 	if (ret == 0)
 		ret = guest_set_mac(g, mac);
 	if (ret == 0)
-		ret = guest_request(g, &mc, NULL);
+		ret = guest_send(g, &mc);
 	if (ret == 0)
-		ret = guest_request(g, &lpe, NULL);
+		ret = guest_send(g, &lpe);
 	g->check_link = true;
 	return ret;
 }

@@ -35,6 +35,8 @@ int guest_reset(struct guest_model *g); /* e1000_reset_hw_vf */
 int guest_set_mac(struct guest_model *g, const uint8_t *mac);
 int guest_request(struct guest_model *g, const struct mbx_req *r,
 		  uint32_t *answer); /* write_posted, read_posted */
+/* Multicasts and frame sizes: igbvf never reads the answer. */
+int guest_send(struct guest_model *g, const struct mbx_req *r);
 /* Reset, address, multicasts, frame size: what opening the device does. */
 int guest_up(struct guest_model *g, const uint8_t *mac);
 /*

@@ -6,7 +6,9 @@
 
 #include "vdev/mbx_priv.h"
 
-#define TICK_NS 50000000ull
+#define TICK_NS	  10000000ull
+#define REPOST_NS 1000000000ull /* a host's word that had to wait */
+#define NEVER	  (UINT64_MAX / 4)
 
 /* ---- the loop's thread ---- */
 
@@ -57,14 +59,28 @@ void mbx_later(struct vdev_mbx *m, void (*fn)(struct vdev_mbx *m))
 	}
 }
 
+/* Runs only while there is something to look after. */
 static void tick(void *opaque)
 {
 	struct vdev_mbx *m = opaque;
+	uint64_t now = now_ns();
 
 	vdev_lock(m->v);
-	if (mbx_overdue(m, now_ns()))
+	if (mbx_overdue(m, now))
 		mbx_event(m, EV_LIMIT);
+	/* Passed over for a request that never came back to us. */
+	if (m->st == ST_DIRECT && m->pending && now - m->since > REPOST_NS)
+		mbx_event(m, EV_POST);
+	if (m->st == ST_DIRECT && !m->pending) {
+		m->ticking = false;
+		loop_mod_timer(m->timer, NEVER, 0);
+	}
 	vdev_unlock(m->v);
+}
+
+void mbx_tick_on(struct vdev_mbx *m)
+{
+	loop_mod_timer(m->timer, TICK_NS, TICK_NS);
 }
 
 /* ---- asking the PF driver ---- */
@@ -216,8 +232,7 @@ int vdev_mbx_open(struct vdev_mbx **out, struct vdev *v,
 	m->page = vdev_get_model(v)->mbx_page;
 	m->watch = (struct vdev_watch){ .reset = flr, .opaque = m };
 	mbx_state_init(&m->state, c->port ? c->port->mac : NULL);
-	ret = loop_add_timer(vdev_loop(v), TICK_NS, TICK_NS, tick, m,
-			     &m->timer);
+	ret = loop_add_timer(vdev_loop(v), NEVER, 0, tick, m, &m->timer);
 	if (ret < 0) {
 		err_sys(e, ret, "%s: timer", vdev_name(v));
 		goto free;
@@ -393,6 +408,7 @@ json_t *vdev_mbx_status(struct vdev_mbx *m)
 	C(queued)
 	C(dropped)
 	C(timeouts)
+	C(unread)
 	C(vf_resets)
 	C(reads)
 	C(writes)

@@ -123,6 +123,7 @@ struct vdev_mbx_counts {
 	uint64_t queued;  /* triggers that had to wait */
 	uint64_t dropped; /* requests dropped by quiesce or reset */
 	uint64_t timeouts;
+	uint64_t unread; /* answers the guest's driver never read */
 	uint64_t vf_resets;
 	uint64_t reads, writes; /* intercepted accesses to the mailbox */
 };

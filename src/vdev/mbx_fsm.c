@@ -23,6 +23,8 @@
 #include "vdev/mbx_priv.h"
 
 #define MS 1000000ull
+/* Above the 10 ms igbvf rests between the two halves of its reset. */
+#define UNREAD_NS (30 * MS)
 
 static const char *const st_names[ST_MAX] = {
 	[ST_DIRECT] = "direct", [ST_TRAPPED] = "trapped",
@@ -88,6 +90,10 @@ static void go(struct vdev_mbx *m, enum mbx_st st)
 		return;
 	m->st = st;
 	mbx_trace(m, "state", 0, st);
+	if (st != ST_DIRECT && !m->ticking) {
+		m->ticking = true;
+		mbx_later(m, mbx_tick_on);
+	}
 }
 
 /* ---- beginning and ending an episode ---- */
@@ -120,28 +126,32 @@ static void post_later(struct vdev_mbx *m)
 		mbx_event(m, EV_POST);
 }
 
-/*
- * The page goes direct.  What the guest does next reaches the hardware, so
- * the hardware must hold what the guest believes before the mapping is back.
- */
-static enum mbx_st finish(struct vdev_mbx *m)
+/* The page goes direct. */
+static enum mbx_st leave(struct vdev_mbx *m)
 {
-	if (m->conf.mode == VDEV_MBX_ON_DEMAND) {
-		if (!mbx_export(m))
-			log_limited(&m->limit, LOG_WARN,
-				    "%s: the PF keeps the mailbox locked; its "
-				    "words are not restored",
-				    vdev_name(m->v));
-	}
 	m->out_bits = 0;
 	m->cookie = 0;
 	memset(&m->req, 0, sizeof(m->req));
 	mbx_trace(m, "untrap", 0, VDEV_TRAP_MBX);
 	vdev_untrap(m->v, 0, m->page, VDEV_TRAP_MBX);
+	return ST_DIRECT;
+}
+
+/*
+ * The exchange is over.  What the guest does next reaches the hardware, so
+ * the hardware must hold what the guest believes before the mapping is back.
+ */
+static enum mbx_st finish(struct vdev_mbx *m)
+{
+	if (m->conf.mode == VDEV_MBX_ON_DEMAND && !mbx_export(m))
+		log_limited(&m->limit, LOG_WARN,
+			    "%s: the PF keeps the mailbox locked; its words "
+			    "are not restored",
+			    vdev_name(m->v));
 	/* Its own episode, from the loop: this may be a vCPU in an access. */
 	if (m->pending)
 		mbx_later(m, post_later);
-	return ST_DIRECT;
+	return leave(m);
 }
 
 /* ---- answering ---- */
@@ -227,6 +237,22 @@ static enum mbx_st read_virtual(struct vdev_mbx *m)
 	return serve(m);
 }
 
+/*
+ * The guest has rung in the trapped page.  Its request goes where it would
+ * have gone, to the hardware, and comes back by the PF driver's callback:
+ * there is one way for an exchange to begin, and each has its own episode.
+ */
+static enum mbx_st pass_on(struct vdev_mbx *m)
+{
+	if (m->conf.mode == VDEV_MBX_KERNEL || !vdev_pdev(m->v) ||
+	    !mbx_export(m))
+		return read_virtual(m);
+	leave(m);
+	mbx_hw_write(m, IGBVF_V2PMAILBOX, IGB_V2P_REQ);
+	mbx_trace(m, "pass-on", IGBVF_V2PMAILBOX, IGB_V2P_REQ);
+	return ST_DIRECT;
+}
+
 /* ---- actions: the next state, or the same to stay ---- */
 
 static enum mbx_st ring_first(struct vdev_mbx *m)
@@ -252,7 +278,7 @@ static enum mbx_st ring_again(struct vdev_mbx *m)
 static enum mbx_st req_again(struct vdev_mbx *m)
 {
 	drop(m);
-	return read_virtual(m);
+	return pass_on(m);
 }
 
 /* The guest's request first; what we had to say is said after. */
@@ -267,7 +293,7 @@ static enum mbx_st req_over_post(struct vdev_mbx *m)
 {
 	m->pending |= m->said;
 	m->counts.queued++;
-	return read_virtual(m);
+	return pass_on(m);
 }
 
 static enum mbx_st post_now(struct vdev_mbx *m)
@@ -342,9 +368,22 @@ static enum mbx_st acked(struct vdev_mbx *m)
 	return m->bits & IGB_V2P_RSTD ? m->st : finish(m);
 }
 
+/*
+ * Nothing is left to be seen but the words, and those the hardware will
+ * hold: stock drivers never read the answer to some requests.
+ */
+static bool all_seen(const struct vdev_mbx *m)
+{
+	return m->st == ST_ANSWERED && !m->out_bits &&
+	       !(m->bits & (IGB_V2P_R2C | IGB_V2P_VFU));
+}
+
 static enum mbx_st too_long(struct vdev_mbx *m)
 {
-	m->counts.timeouts++;
+	if (all_seen(m))
+		m->counts.unread++;
+	else
+		m->counts.timeouts++;
 	return finish(m);
 }
 
@@ -509,7 +548,7 @@ static const struct step table[ST_MAX][EV_MAX] = {
 	},
 	[ST_TRAPPED] = {
 		[EV_RING] = { read_hw },
-		[EV_REQ] = { read_virtual },
+		[EV_REQ] = { pass_on },
 		[EV_FREED] = { post_now },
 		[EV_RESET] = { reset_during },
 		[EV_LIMIT] = { too_long },
@@ -527,7 +566,7 @@ static const struct step table[ST_MAX][EV_MAX] = {
 	},
 	[ST_ANSWERED] = {
 		[EV_RING] = { read_hw },
-		[EV_REQ] = { read_virtual },
+		[EV_REQ] = { pass_on },
 		[EV_POST] = { queue },
 		[EV_ACK] = { acked },
 		[EV_FREED] = { publish_now },
@@ -572,6 +611,7 @@ void mbx_event(struct vdev_mbx *m, enum mbx_ev ev)
 /* For the timer: has this state lasted too long? */
 bool mbx_overdue(const struct vdev_mbx *m, uint64_t now)
 {
-	return limit_ns[m->st] && now > m->since &&
-	       now - m->since > limit_ns[m->st];
+	uint64_t limit = all_seen(m) ? UNREAD_NS : limit_ns[m->st];
+
+	return limit && now > m->since && now - m->since > limit;
 }

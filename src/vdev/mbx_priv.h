@@ -90,6 +90,7 @@ struct vdev_mbx {
 	struct pf_verdict verdict;
 
 	struct loop_source *timer;
+	bool ticking;
 	unsigned int refs; /* calls on their way through the loop */
 	bool closed;
 	struct vdev_mbx_counts counts;
@@ -110,6 +111,7 @@ void mbx_granted(struct vdev_mbx *m, const uint8_t *mac);
 /* mbx.c: run fn(m), with the lock, in the loop's thread. */
 void mbx_later(struct vdev_mbx *m, void (*fn)(struct vdev_mbx *m));
 void mbx_ask_port(struct vdev_mbx *m);
+void mbx_tick_on(struct vdev_mbx *m); /* limits are looked after */
 
 /* mbx_regs.c: the virtual registers, and the hardware's. */
 void mbx_taps_add(struct vdev_mbx *m);
