@@ -1,0 +1,116 @@
+#!/bin/sh
+# The processes a person would start: a software NIC, the driver of its PF,
+# two VMs that own a VF each and exchange frames; then the NIC is killed.
+#
+# usage: processes.sh PAGURUS GUEST-NET
+set -u
+pagurus=$1 guest=$2
+if ! [ -r /dev/kvm ] || ! [ -w /dev/kvm ]; then
+	echo "skipped: /dev/kvm cannot be used"
+	exit 77
+fi
+dir=$(mktemp -d /tmp/processes-XXXXXX) || exit 1
+mkdir "$dir/ctl"
+PAGURUS_DIR=$dir/ctl
+export PAGURUS_DIR
+pids='' fail=0
+
+end() {
+	for p in $pids; do
+		kill "$p" 2>/dev/null
+	done
+	wait
+	if [ "$fail" -ne 0 ]; then
+		for f in "$dir"/*.log; do
+			echo "--- $f"
+			tail -n 40 "$f"
+		done
+	fi
+	rm -rf "$dir"
+	exit "$fail"
+}
+trap 'fail=1; end' INT TERM
+
+wrong() {
+	echo "FAIL: $1"
+	fail=1
+	end
+}
+
+# until SECONDS COMMAND...: true as soon as the command is.
+until_true() {
+	n=$(($1 * 10))
+	shift
+	while ! "$@" >/dev/null 2>&1; do
+		n=$((n - 1))
+		[ "$n" -gt 0 ] || return 1
+		sleep 0.1
+	done
+}
+
+start_nic() {
+	"$pagurus" nic --dir "$dir/nic" --vfs 2 --direct-pages 2,3 -v \
+	    >>"$dir/nic.log" 2>&1 &
+	nic=$!
+	pids="$pids $nic"
+	until_true 20 test -S "$dir/nic/pf.sock" || wrong "no NIC"
+}
+
+start_pf() {
+	"$pagurus" pf --name pf0 --vfs 2 "vfio-user:$dir/nic/pf.sock" -v \
+	    >>"$dir/pf.log" 2>&1 &
+	pf=$!
+	pids="$pids $pf"
+	until_true 20 grep -q 'link is up' "$dir/pf.log" || wrong "no PF driver"
+	until_true 20 test -S "$dir/nic/vf1.sock" || wrong "no VFs"
+}
+
+# start_vm N ARGUMENTS
+start_vm() {
+	"$pagurus" run --name "vm$1" --kernel "$guest" --mem 64M \
+	    --append "id=$(($1 + 1)) limit_s=200 $2" \
+	    --vf "vfio-user:$dir/nic/vf$1.sock" --console stdio \
+	    >"$dir/vm$1.log" 2>&1 </dev/null &
+	eval "vm$1=\$!"
+	pids="$pids $!"
+}
+
+start_nic
+start_pf
+
+# Every frame is accounted for: the guests' exit status says so.
+for n in 0 1; do
+	start_vm "$n" "count=200000 size_min=82 size=1514"
+done
+wait "$vm0" || wrong "the first VM ended with $?"
+wait "$vm1" || wrong "the second VM ended with $?"
+for n in 0 1; do
+	grep -q 'got=200000 lost=0 doubled=0 reordered=0 corrupt=0' \
+	    "$dir/vm$n.log" || wrong "frames of VM $n"
+done
+echo "2 x 200000 frames between two processes, all accounted for"
+
+# A NIC that dies takes nobody with it.
+for n in 0 1; do
+	start_vm "$n" "stay=1 stat_ms=200"
+done
+until_true 30 grep -q 'got=[1-9][0-9][0-9]' "$dir/vm1.log" ||
+    wrong "no traffic"
+kill -9 "$nic"
+wait "$nic" 2>/dev/null
+sleep 1
+lines=$(wc -l <"$dir/vm0.log")
+sleep 1
+for n in 0 1; do
+	eval "kill -0 \$vm$n" 2>/dev/null || wrong "VM $n died with the NIC"
+done
+[ "$(wc -l <"$dir/vm0.log")" -gt "$lines" ] ||
+    wrong "the guest hangs without its NIC"
+"$pagurus" status vm0 >/dev/null || wrong "no status of a VM without a NIC"
+for n in 0 1; do
+	# A test guest has no use for a power button.
+	eval "kill -TERM \$vm$n"
+	eval "wait \$vm$n" || wrong "VM $n ended with $?"
+done
+echo "the NIC was killed; both VMs ran on"
+end
