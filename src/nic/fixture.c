@@ -82,6 +82,7 @@ struct nic_conf fx_conf(enum nic_model model)
 	return (struct nic_conf){
 		.model = model,
 		.vfs = 8,
+		.autoneg_ns = 1000,
 		.mac = { 0x02, 0, 0, 0, 0, 0xff },
 	};
 }

@@ -37,6 +37,7 @@ struct nic_conf {
 	bool heads_ro;		   /* RDH, TDH never writable */
 	unsigned int direct_pages; /* bit n: page n of a VF's BAR 0 */
 	uint8_t mac[6];		   /* of the PF */
+	uint64_t autoneg_ns;	   /* until the link is up; 0: 50 ms */
 };
 
 /* Page 1 cannot be direct: see direct.c. */

@@ -23,7 +23,9 @@ static void negotiate(struct nic *nic)
 {
 	nic->phy.reg[IGB_PHY_BMSR] &=
 		(uint16_t) ~(IGB_BMSR_LINK | IGB_BMSR_AN_DONE);
-	nic->phy.an_done = nic->now + AN_NS;
+	nic->phy.an_done =
+		nic->now +
+		(nic->conf.autoneg_ns ? nic->conf.autoneg_ns : AN_NS);
 	nic_link_update(nic);
 }
 
