@@ -277,6 +277,28 @@ static int test_dirty(void)
 	return 0;
 }
 
+extern char service_read_msr[];
+
+/*
+ * The host stops each read of an MSR and makes it one of another.  In ring 0,
+ * because a software KVM has no eye on what ring 3 does.
+ */
+static int test_debug(void)
+{
+	uint64_t efer = rdmsr(0xc0000080), base = rdmsr(0x1b), word = 0;
+
+	open_dev();
+	check(efer != base);
+	check(command(CMD_TELL, (uint64_t)service_read_msr, (uint64_t)&word) ==
+	      0);
+	check(word == 0x1122334455667788);
+	for (int i = 0; i < 5; i++)
+		check(rdmsr(0xc0000080) == base);
+	check(command(CMD_TELL, 0, 0) == 0);
+	check(rdmsr(0xc0000080) == efer);
+	return 0;
+}
+
 static void count_main(void *p)
 {
 	volatile uint64_t *n = p;
@@ -389,6 +411,7 @@ static const struct {
 	{ "hammer", test_hammer }, { "dirty", test_dirty },
 	{ "move", test_move },	   { "end", test_end },
 	{ "button", test_button }, { "fault", test_fault },
+	{ "debug", test_debug },
 };
 
 int guest_main(void)

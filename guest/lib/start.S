@@ -207,6 +207,8 @@ write_msr:				/* 1: msr rdi = rsi */
 	shr	$32, %rdx
 	wrmsr
 	iretq
+	.globl	service_read_msr
+service_read_msr:
 read_msr:				/* 2: rax = msr rdi */
 	mov	%edi, %ecx
 	rdmsr

@@ -279,13 +279,11 @@ static int set_cpu0(struct vm *vm, const struct boot_kernel *k, struct err *e)
  */
 static void set_mtrrs(struct vm *vm)
 {
-	struct {
-		struct kvm_msrs h;
-		struct kvm_msr_entry e;
-	} m = { { .nmsrs = 1 }, { .index = MSR_MTRR_DEF_TYPE, .data = 0xc06 } };
+	static const struct kvm_msr_entry def = { .index = MSR_MTRR_DEF_TYPE,
+						  .data = 0xc06 };
 
 	for (unsigned int i = 0; i < vm->ncpus; i++)
-		ioctl(vm->cpu[i].fd, KVM_SET_MSRS, &m);
+		msr_write(&vm->cpu[i], &def);
 }
 
 int boot_load(struct vm *vm, const struct vm_config *cfg, struct err *e)

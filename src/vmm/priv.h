@@ -14,6 +14,7 @@
 
 #include "base/bitmap.h"
 #include "base/util.h"
+#include "vmm/debug.h"
 #include "vmm/serial.h"
 #include "vmm/vm.h"
 
@@ -79,6 +80,12 @@ struct vm_bus {
 	uint16_t pm_sts, pm_en, pm_cnt;
 };
 
+struct vm_debug {
+	const struct vm_debug_ops *ops;
+	void *opaque;
+	uint64_t hw[VM_DEBUG_HW];
+};
+
 struct vcpu {
 	struct vm *vm;
 	unsigned int idx;
@@ -88,6 +95,8 @@ struct vcpu {
 	bool has_thread;
 	atomic_bool in_guest; /* in KVM_RUN, or about to */
 	bool parked;	      /* waits in park(); vm->run_lock */
+	bool step;	      /* debugger: stop after each insn */
+	bool step_off;	      /* and once, without hardware breakpoints */
 	bool incomplete;      /* KVM waits for an answer to an exit */
 	atomic_uint_fast64_t exits[VM_NEXITS];
 };
@@ -102,6 +111,7 @@ struct vm {
 	struct vm_irqs irqs;
 	struct vm_bus bus;
 	struct serial serial;
+	struct vm_debug debug;
 	struct kvm_cpuid2 *cpuid;  /* as the guest sees it, apic id 0 */
 	struct kvm_msr_list *msrs; /* those this kernel saves */
 
@@ -143,6 +153,12 @@ extern const struct host_ops vm_host_ops;
 int vcpus_create(struct vm *vm, struct err *e);
 void vcpus_destroy(struct vm *vm);
 void vcpus_ended(struct vm *vm, enum vm_end end, int code);
+
+/* state_vcpu.c */
+int msr_write(struct vcpu *c, const struct kvm_msr_entry *e);
+
+/* debug.c */
+void debug_exit(struct vcpu *c);
 
 /* bus.c: what an exit reaches; returns how to count it */
 void bus_init(struct vm *vm);

@@ -143,25 +143,28 @@ int state_msrs_list(struct vm *vm)
 	return 0;
 }
 
-struct one_msr {
+/* struct kvm_msrs ends in an array without a size; this has room for one. */
+union msr_one {
 	struct kvm_msrs h;
-	struct kvm_msr_entry e;
+	uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
 };
 
 static int msr_read(struct vcpu *c, struct kvm_msr_entry *e)
 {
-	struct one_msr m = { { .nmsrs = 1 }, *e };
+	union msr_one m = { .h.nmsrs = 1 };
 
+	m.h.entries[0] = *e;
 	if (ioctl(c->fd, KVM_GET_MSRS, &m) != 1)
 		return -EINVAL;
-	*e = m.e;
+	*e = m.h.entries[0];
 	return 0;
 }
 
-static int msr_write(struct vcpu *c, const struct kvm_msr_entry *e)
+int msr_write(struct vcpu *c, const struct kvm_msr_entry *e)
 {
-	struct one_msr m = { { .nmsrs = 1 }, *e };
+	union msr_one m = { .h.nmsrs = 1 };
 
+	m.h.entries[0] = *e;
 	return ioctl(c->fd, KVM_SET_MSRS, &m) == 1 ? 0 : -EINVAL;
 }
 

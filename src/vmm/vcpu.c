@@ -93,6 +93,10 @@ static void handle(struct vcpu *c)
 		break;
 	case KVM_EXIT_HLT: count(c, VM_EXIT_HLT); break;
 	case KVM_EXIT_INTR: count(c, VM_EXIT_INTR); break;
+	case KVM_EXIT_DEBUG:
+		count(c, VM_EXIT_DEBUG);
+		debug_exit(c);
+		break;
 	case KVM_EXIT_SHUTDOWN:
 		count(c, VM_EXIT_OTHER);
 		log_error("%s: cpu %u: triple fault", vm->name, c->idx);

@@ -16,6 +16,7 @@
 
 #include "base/bitmap.h"
 #include "base/util.h"
+#include "vmm/debug.h"
 #include "vmm/testdev.h"
 #include "vmm/vm.h"
 
@@ -31,6 +32,7 @@ struct rig {
 	size_t len;
 	uint64_t dirty[BITMAP_WORDS(MEM >> PAGE_SHIFT)];
 	uint64_t buf; /* what the guest told */
+	unsigned int stops, steps;
 };
 
 static void console(void *opaque, const void *buf, size_t len)
@@ -419,6 +421,73 @@ static void bad_states_are_refused(void **state)
 	tear_down(&rig);
 }
 
+/* Another MSR than the guest wants, then a single step. */
+static bool stopped(void *opaque, struct vm *vm,
+		    const struct vm_debug_stop *stop)
+{
+	struct rig *r = opaque;
+	struct kvm_regs regs;
+
+	assert_int_equal(stop->cpu, 0);
+	assert_int_equal(vm_debug_get_regs(vm, 0, &regs), 0);
+	assert_int_equal(regs.rip, stop->pc);
+	if (stop->hw) {
+		assert_int_equal(stop->hw, 2);
+		assert_int_equal(stop->pc, r->buf);
+		assert_int_equal(regs.rdi, 0xc0000080);
+		regs.rdi = 0x1b;
+		assert_int_equal(vm_debug_set_regs(vm, 0, &regs), 0);
+		r->stops++;
+		assert_int_equal(vm_debug_step(vm, 0, true), 0);
+	} else {
+		assert_true(stop->step);
+		assert_int_equal(stop->pc, r->buf + 2);
+		assert_int_equal(regs.rcx, 0x1b);
+		r->steps++;
+		assert_int_equal(vm_debug_step(vm, 0, false), 0);
+	}
+	return true;
+}
+
+static int debug_told(void *opaque, uint64_t fn, uint64_t arg)
+{
+	static const struct vm_debug_ops dops = { .stop = stopped };
+	uint64_t old = 1, word = 0x1122334455667788;
+	struct rig *r = opaque;
+	uint8_t code[16];
+	gpa_t gpa;
+
+	if (!fn) {
+		vm_debug_detach(r->vm);
+		return 0;
+	}
+	r->buf = fn;
+	if (vm_debug_read(r->vm, 0, fn, code, sizeof(code)) ||
+	    memcmp(code, host_guest_ptr(vm_host(r->vm), (gpa_t){ fn }, 16), 16))
+		return -EIO;
+	if (vm_debug_read(r->vm, 0, arg, &old, 8) || old ||
+	    vm_debug_write(r->vm, 0, arg, &word, 8))
+		return -EIO;
+	if (vm_debug_translate(r->vm, 0, false, 1ull << 46, &gpa) != -EFAULT ||
+	    vm_debug_read(r->vm, 0, 1ull << 46, &old, 8) != -EFAULT ||
+	    vm_debug_read(r->vm, 0, MEM - 4, &old, 8) != -EFAULT)
+		return -EIO;
+	if (vm_debug_attach(r->vm, &dops, r))
+		return -EIO;
+	return vm_debug_hw(r->vm, 1, fn);
+}
+
+static void breakpoints_stop_the_guest(void **state)
+{
+	set_up(&rig, "test=debug", 1, false);
+	rig.dev.tell = debug_told;
+	start(&rig);
+	finish(&rig, 0);
+	assert_int_equal(rig.stops, 5);
+	assert_int_equal(rig.steps, 5);
+	tear_down(&rig);
+}
+
 static void ends_are_told_apart(void **state)
 {
 	static const struct {
@@ -519,6 +588,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(pause_stops_and_nests),
 		cmocka_unit_test(moves_while_running),
 		cmocka_unit_test(bad_states_are_refused),
+		cmocka_unit_test(breakpoints_stop_the_guest),
 		cmocka_unit_test(ends_are_told_apart),
 		cmocka_unit_test(power_button_is_seen),
 		cmocka_unit_test(is_destroyed_at_any_time),
