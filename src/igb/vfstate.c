@@ -86,52 +86,68 @@ int igb_vf_bus_master(struct pdev *p, bool on)
 	return ret < 0 ? ret : was;
 }
 
-static int read_fields(struct pdev *p, const struct field *f, size_t n,
-		       uint32_t base, bool tx, struct igb_ring *r)
+static void read_fields(igb_vf_get get, void *opaque, const struct field *f,
+			size_t n, uint32_t base, bool tx, struct igb_ring *r)
 {
 	for (size_t i = 0; i < n; i++) {
-		int ret;
-
-		if (!(tx ? f[i].tx : f[i].rx))
-			continue;
-		ret = pdev_read32(p, PDEV_BAR0, base + f[i].off,
-				  member(r, f[i].at));
-		if (ret < 0)
-			return ret;
+		if (tx ? f[i].tx : f[i].rx)
+			*member(r, f[i].at) = get(opaque, base + f[i].off);
 	}
-	return 0;
 }
 
-int igb_vf_read_queue(struct pdev *p, bool tx, unsigned int q,
-		      struct igb_ring *r)
+static void read_queue(igb_vf_get get, void *opaque, bool tx, unsigned int q,
+		       struct igb_ring *r)
 {
 	uint32_t base = igb_vf_queue_base(tx, q);
-	int ret;
 
 	*r = (struct igb_ring){ 0 };
-	ret = read_fields(p, fields, ARRAY_SIZE(fields), base, tx, r);
-	if (ret == 0)
-		ret = read_fields(p, live, ARRAY_SIZE(live), base, tx, r);
+	read_fields(get, opaque, live, ARRAY_SIZE(live), base, tx, r);
 	/* Nobody answers where a model has no such queue. */
-	if (ret == 0 && r->ctl == UINT32_MAX)
+	if (r->ctl == UINT32_MAX)
 		*r = (struct igb_ring){ 0 };
-	return ret;
+	else
+		read_fields(get, opaque, fields, ARRAY_SIZE(fields), base, tx,
+			    r);
+}
+
+void igb_vf_read_queues(igb_vf_get get, void *opaque, struct igb_vf_state *st)
+{
+	for (unsigned int q = 0; q < IGB_VF_QPAIRS; q++) {
+		read_queue(get, opaque, false, q, &st->rx[q]);
+		read_queue(get, opaque, true, q, &st->tx[q]);
+	}
+}
+
+void igb_vf_read_by(igb_vf_get get, void *opaque, struct igb_vf_state *st)
+{
+	*st = (struct igb_vf_state){ 0 };
+	igb_vf_read_queues(get, opaque, st);
+	for (size_t i = 0; i < ARRAY_SIZE(common); i++)
+		*member(st, common[i].at) = get(opaque, common[i].off);
+}
+
+struct asked {
+	struct pdev *p;
+	int ret;
+};
+
+static uint32_t ask(void *opaque, uint32_t off)
+{
+	struct asked *a = opaque;
+	uint32_t v = UINT32_MAX;
+	int ret = pdev_read32(a->p, PDEV_BAR0, off, &v);
+
+	if (ret < 0 && a->ret == 0)
+		a->ret = ret;
+	return v;
 }
 
 int igb_vf_read(struct pdev *p, struct igb_vf_state *st)
 {
-	int ret = 0;
+	struct asked a = { .p = p };
 
-	*st = (struct igb_vf_state){ 0 };
-	for (unsigned int q = 0; q < IGB_VF_QPAIRS && ret == 0; q++) {
-		ret = igb_vf_read_queue(p, false, q, &st->rx[q]);
-		if (ret == 0)
-			ret = igb_vf_read_queue(p, true, q, &st->tx[q]);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(common) && ret == 0; i++)
-		ret = pdev_read32(p, PDEV_BAR0, common[i].off,
-				  member(st, common[i].at));
-	return ret < 0 ? ret : 0;
+	igb_vf_read_by(ask, &a, st);
+	return a.ret;
 }
 
 uint32_t igb_vf_enabled(const struct igb_vf_state *st)

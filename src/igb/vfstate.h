@@ -70,10 +70,18 @@ int igb_vf_bus_master(struct pdev *p, bool on);
 /* Where a queue's registers begin in BAR 0 (IGB_Q_* further on). */
 uint32_t igb_vf_queue_base(bool tx, unsigned int q);
 
-/* Reads nothing that changes by being read. */
+/*
+ * Reads nothing that changes by being read.  The registers come from get(),
+ * so that who has the BAR mapped need not send messages for them; a device
+ * that is gone answers all ones, as on a bus.
+ */
+typedef uint32_t (*igb_vf_get)(void *opaque, uint32_t off);
+
+void igb_vf_read_by(igb_vf_get get, void *opaque, struct igb_vf_state *st);
+/* By messages. */
 int igb_vf_read(struct pdev *p, struct igb_vf_state *st);
-int igb_vf_read_queue(struct pdev *p, bool tx, unsigned int q,
-		      struct igb_ring *r);
+/* Only the queues. */
+void igb_vf_read_queues(igb_vf_get get, void *opaque, struct igb_vf_state *st);
 
 /*
  * Write a queue's control register with ENABLE as 'on' says, and wait (10 ms

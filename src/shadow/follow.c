@@ -100,12 +100,11 @@ int shadow_attach_idle(struct shadow *s, struct ring *r,
 static int enable(struct shadow *s, struct ring *r, struct err *e)
 {
 	uint32_t set = shadow_bit((unsigned int)(r - s->ring));
-	struct igb_vf_state st;
+	struct igb_vf_state st = { 0 };
 	struct igb_ring *regs = r->tx ? &st.tx[r->idx] : &st.rx[r->idx];
-	int ret = igb_vf_read(vdev_pdev(s->v), &st);
+	int ret;
 
-	if (ret)
-		return ret;
+	igb_vf_read_queues(shadow_get, s, &st);
 	regs->ctl |= IGB_DCTL_ENABLE;
 	ret = shadow_layout(s, &st, set, e);
 	if (ret == 0 && regs->head >= regs->len / IGB_DESC_SIZE)

@@ -79,6 +79,8 @@ void shadow_down(struct shadow *s);
 int shadow_layout(struct shadow *s, const struct igb_vf_state *st,
 		  uint32_t queues, struct err *e);
 unsigned int shadow_sync_locked(struct shadow *s);
+/* An igb_vf_get; 'opaque' is the shadow. */
+uint32_t shadow_get(void *opaque, uint32_t off);
 /*
  * Give up rings and merge what no other ring needs.  'live': the device goes
  * on with what is in flight; otherwise it has stopped, and all is the

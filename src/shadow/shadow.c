@@ -254,6 +254,13 @@ void shadow_sync(struct shadow *s)
 	vdev_unlock(s->v);
 }
 
+uint32_t shadow_get(void *opaque, uint32_t off)
+{
+	struct shadow *s = opaque;
+
+	return vdev_reg_read(s->v, off);
+}
+
 static bool keep_page(void *opaque, uint64_t gpa, uint64_t len)
 {
 	struct shadow *s = opaque;
@@ -377,14 +384,11 @@ static int attach_live(struct shadow *s, struct ring *r,
 /* vCPUs are paused, so registers hold still. */
 static int engage_paused(struct shadow *s, uint32_t queues, struct err *e)
 {
-	struct igb_vf_state st;
+	struct igb_vf_state st = { 0 };
 	uint32_t done = 0;
 	int ret;
 
-	ret = igb_vf_read(vdev_pdev(s->v), &st);
-	if (ret)
-		return err_sys(e, ret, "%s: registers cannot be read",
-			       vdev_name(s->v));
+	igb_vf_read_queues(shadow_get, s, &st);
 	ret = shadow_layout(s, &st, queues, e);
 	if (ret)
 		return ret;
@@ -450,11 +454,12 @@ int shadow_engage(struct shadow *s, uint32_t queues, struct err *e)
 		s->engaged |= queues;
 	vdev_unlock(s->v);
 	s->host->ops->resume(s->host);
+	paused = now_ns() - paused;
 	if (ret)
 		goto down;
 
 	vdev_lock(s->v);
-	s->stats.paused_ns = now_ns() - paused;
+	s->stats.paused_ns = paused;
 	shadow_inject_all(s);
 	s->stats.engages++;
 	s->stats.engage_ns = now_ns() - start;

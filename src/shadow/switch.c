@@ -86,12 +86,7 @@ int shadow_drain(struct shadow *s, uint64_t budget_ns, struct igb_vf_state *st,
 			      vdev_name(s->v));
 		goto unlock;
 	}
-	ret = igb_vf_read(p, st);
-	if (ret < 0) {
-		err_sys(e, ret, "%s: registers cannot be read",
-			vdev_name(s->v));
-		goto unlock;
-	}
+	igb_vf_read_by(shadow_get, s, st);
 	ret = check(s, st, e);
 	if (ret)
 		goto unlock;
