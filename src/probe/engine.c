@@ -42,6 +42,8 @@ void engine_destroy(struct engine *en)
 	for (th = en->threads; th; th = next) {
 		next = th->next;
 		pend_release(&th->own);
+		if (th->count)
+			munmap(th->count, engine_count_bytes(en));
 		munmap(th, ALIGN_UP(sizeof(*th), PAGE_SIZE));
 	}
 	for (s = en->shared; s; s = snext) {
@@ -160,7 +162,7 @@ static bool want(const struct engine *en, const struct engine_func *f,
 {
 	bool tail = s->kind != SITE_RET && s->kind != SITE_RET_JMP;
 
-	if (s->verdict == SITE_REFUSED)
+	if (s->verdict == SITE_REFUSED || f->jump)
 		return false;
 	if (s->kind == SITE_ENTRY)
 		return f->track;
@@ -467,7 +469,7 @@ static void open_way_back(struct engine *en)
 	const uint8_t nop = 0x90;
 
 	for (unsigned int cls = 0; cls < TRAMP_CLASSES; cls++)
-		for (int form = 0; form < TRAMP_FORMS; form++)
+		for (int form = 0; form < TRAMP_JUMP; form++)
 			en->ops->patch(en->t, tramp_back(en->tramp, cls, form),
 				       &nop, 1);
 }
@@ -518,6 +520,17 @@ bool engine_owns(const struct engine *en, uint64_t rip)
 		if (rip - en->slots[i].addr < en->slots[i].size)
 			return true;
 	return false;
+}
+
+uint64_t engine_count(const struct engine *en, unsigned int func,
+		      enum probe_event_kind kind)
+{
+	uint64_t n = 0;
+
+	for (const struct engine_thread *th = en->threads; th; th = th->next)
+		if (th->count)
+			n += th->count[func * EVENT_KINDS + kind];
+	return n;
 }
 
 size_t engine_pending(struct engine *en)

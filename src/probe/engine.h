@@ -32,6 +32,7 @@ struct engine_options {
 	bool exit;	 /* report exits and abandoned frames */
 	bool jump;	 /* report tail jumps */
 	bool no_latency; /* exits may come without their entry */
+	bool count_only; /* no events: counts in engine_thread, jump form */
 	bool no_copy;	 /* leave the previous frame out: for tests */
 	bool mem_form;	 /* never hand the target over in r11 */
 	bool swap_form;	 /* never call: swap the return address */
@@ -44,6 +45,7 @@ struct engine_func {
 	const char *module; /* file it is in */
 	uint64_t bias;
 	bool track; /* its entry is patched */
+	bool jump;  /* by a jump, and then nothing else of it is */
 };
 
 /* Why a breakpoint stands at an address: a function and its site. */
@@ -75,6 +77,8 @@ struct engine_thread {
 	int tid;
 	int process;		/* address space it runs in; 0: the only one */
 	struct probe_stack own; /* its native stack */
+	uint64_t *count;	/* count_only: [func * EVENT_KINDS + kind] */
+	uint64_t *total;	/* count_only: ns of all exits, by func */
 	struct engine_thread *next;
 };
 
@@ -124,6 +128,20 @@ int engine_hit(struct engine *en, struct engine_thread *th,
 
 /* As engine_hit(), but nothing is reported: for hits inside a handler. */
 int engine_pass(struct engine *en, struct probe_regs *r);
+
+/*
+ * The same for entries replaced by a jump: what happens at func's entry, r's
+ * stack pointer at the slot.  Returns the class of the trampoline to call
+ * 'body' from, its header written; or -1: go on in the body.
+ */
+int engine_enter(struct engine *en, struct engine_thread *th,
+		 struct probe_regs *r, uint16_t func, uint64_t body);
+/* Back in that trampoline; returns the slot to return through. */
+uint64_t engine_leave(struct engine *en, struct engine_thread *th,
+		      struct probe_regs *r, unsigned int cls);
+/* Over all threads, count_only. */
+uint64_t engine_count(const struct engine *en, unsigned int func,
+		      enum probe_event_kind kind);
 
 /* Is rip in a relocated copy, or a trampoline?  Then a detach must wait. */
 bool engine_owns(const struct engine *en, uint64_t rip);

@@ -45,6 +45,12 @@ static void emit(struct hit *h, enum probe_event_kind kind, uint16_t func,
 	if (kind == EVENT_EXIT)
 		ev.value = r->gpr[X86_RAX];
 	h->en->stats.events++;
+	if (h->th->count) {
+		h->th->count[func * EVENT_KINDS + kind]++;
+		if (kind == EVENT_EXIT)
+			h->th->total[func] += ev.latency;
+		return;
+	}
 	h->en->sink(&ev, h->en->opaque);
 }
 
@@ -178,18 +184,21 @@ static int jump_target(struct hit *h, const struct engine_patch *p,
 	return read_u64(h->en, addr, to);
 }
 
-static int call_by_frame(struct hit *h, uint64_t slot, uint64_t ra, uint64_t to,
-			 enum tramp_form form)
+/*
+ * Write a header below the slot for a call of 'to' with a copy of the
+ * caller's frame; returns the trampoline's class.
+ */
+static int make_frame(struct hit *h, uint64_t slot, uint64_t ra, uint64_t to,
+		      enum tramp_form form, uint64_t *sp)
 {
 	struct engine *en = h->en;
-	struct probe_regs *r = h->r;
-	struct tramp_header head = { .r11 = r->gpr[X86_R11], .target = to };
-	uint64_t bytes, x;
+	struct tramp_header head = { .r11 = h->r->gpr[X86_R11], .target = to };
+	uint64_t bytes;
 	int cls;
 
 	if (en->opt.swap_form)
 		return -ENOENT;
-	if (engine_frame_bytes(en, r, slot, ra, &bytes) < 0)
+	if (engine_frame_bytes(en, h->r, slot, ra, &bytes) < 0)
 		return -ENOENT;
 	if (en->opt.no_copy)
 		bytes = 0;
@@ -197,18 +206,30 @@ static int call_by_frame(struct hit *h, uint64_t slot, uint64_t ra, uint64_t to,
 	if (cls < 0)
 		return cls;
 	bytes = tramp_frame((unsigned int)cls);
-	x = slot - TRAMP_HEADER - bytes;
+	*sp = slot - TRAMP_HEADER - bytes;
 	/* The copy must be readable to its end and not run off the stack. */
-	if (slot + 8 + bytes > h->st->x.hi || x < h->st->x.lo + PAGE_SIZE ||
-	    x > slot)
+	if (slot + 8 + bytes > h->st->x.hi || *sp < h->st->x.lo + PAGE_SIZE ||
+	    *sp > slot)
 		return -E2BIG;
 	head.cookie = TRAMP_COOKIE ^ ((uint64_t)cls << 8 | form);
 	if (en->ops->write(en->t, slot - TRAMP_HEADER, &head, sizeof(head)) < 0)
 		return -EFAULT;
-	r->gpr[X86_RSP] = x;
+	return cls;
+}
+
+static int call_by_frame(struct hit *h, uint64_t slot, uint64_t ra, uint64_t to,
+			 enum tramp_form form)
+{
+	struct probe_regs *r = h->r;
+	uint64_t sp;
+	int cls = make_frame(h, slot, ra, to, form, &sp);
+
+	if (cls < 0)
+		return cls;
+	r->gpr[X86_RSP] = sp;
 	if (form == TRAMP_REG)
 		r->gpr[X86_R11] = to;
-	r->rip = tramp_entry(en->tramp, (unsigned int)cls, form);
+	r->rip = tramp_entry(h->en->tramp, (unsigned int)cls, form);
 	return 0;
 }
 
@@ -564,6 +585,60 @@ int engine_hit(struct engine *en, struct engine_thread *th,
 		at_patch(&h, p);
 	engine_stack_put(h.st);
 	return ret;
+}
+
+int engine_enter(struct engine *en, struct engine_thread *th,
+		 struct probe_regs *r, uint16_t func, uint64_t body)
+{
+	struct hit h = { .en = en, .th = th, .r = r, .now = now_ns() };
+	uint64_t slot = r->gpr[X86_RSP], ra, sp;
+	struct pend *p;
+	int cls = -1;
+
+	en->stats.hits++;
+	h.st = engine_stack_get(en, th, slot);
+	if (!h.st)
+		goto lost;
+	on_entry(&h, func);
+	p = pend_top(h.st);
+	if (!p || pend_sp(p) != slot || read_u64(en, slot, &ra) < 0)
+		goto lost;
+	if (!en->opt.exit) {
+		pend_remove(h.st, h.st->n - 1);
+	} else if (is_back(en, ra)) {
+		p->time_flags |= PEND_LEFT;
+		en->stats.collapsed++;
+	} else {
+		cls = make_frame(&h, slot, ra, body, TRAMP_JUMP, &sp);
+		if (cls >= 0)
+			p->time_flags |= PEND_LEFT | PEND_FRAME;
+		else if (!swap_address(&h, slot, ra))
+			p->time_flags |= PEND_LEFT;
+		else
+			pend_remove(h.st, h.st->n - 1);
+	}
+	engine_stack_put(h.st);
+	return cls;
+
+lost:
+	en->stats.lost++;
+	engine_stack_put(h.st);
+	return -1;
+}
+
+uint64_t engine_leave(struct engine *en, struct engine_thread *th,
+		      struct probe_regs *r, unsigned int cls)
+{
+	uint64_t slot = r->gpr[X86_RSP] + tramp_frame(cls) + TRAMP_HEADER;
+	struct hit h = { .en = en, .th = th, .r = r, .now = now_ns() };
+
+	h.st = engine_stack_get(en, th, slot);
+	if (!h.st || on_back(&h, cls, TRAMP_JUMP) < 0)
+		en->stats.lost++;
+	else
+		slot = r->gpr[X86_RSP];
+	engine_stack_put(h.st);
+	return slot;
 }
 
 int engine_pass(struct engine *en, struct probe_regs *r)

@@ -62,6 +62,11 @@ struct probe_stack *engine_stack_get(struct engine *en,
 				     struct engine_thread *th, uint64_t sp);
 void engine_stack_put(struct probe_stack *s);
 
+static inline size_t engine_count_bytes(const struct engine *en)
+{
+	return (en->nfunc * (EVENT_KINDS + 1) * 8 + 4095) & ~4095ul;
+}
+
 static inline int read_u64(struct engine *en, uint64_t addr, uint64_t *v)
 {
 	return en->ops->read(en->t, addr, v, sizeof(*v));

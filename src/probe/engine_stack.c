@@ -17,6 +17,16 @@ static void *permanent(size_t size)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+/* Counters are a thread's own, so that counting needs no lock. */
+static void add_counters(struct engine *en, struct engine_thread *th)
+{
+	if (!en->opt.count_only)
+		return;
+	th->count = permanent(engine_count_bytes(en));
+	if (th->count)
+		th->total = th->count + en->nfunc * EVENT_KINDS;
+}
+
 struct engine_thread *engine_thread(struct engine *en, int tid, int process)
 {
 	struct engine_thread *th, *head = en->threads;
@@ -41,6 +51,7 @@ struct engine_thread *engine_thread(struct engine *en, int tid, int process)
 	th->tid = tid;
 	th->process = process;
 	th->own.x.native = true;
+	add_counters(en, th);
 	th->next = en->threads;
 	while (!__atomic_compare_exchange_n(
 		(struct engine_thread **)&en->threads, &th->next, th, false,

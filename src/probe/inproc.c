@@ -1,5 +1,6 @@
 #include "probe/inproc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "probe/jump.h"
 #include "probe/maps.h"
 #include "probe/select.h"
 
@@ -25,6 +27,7 @@ struct inproc {
 	struct engine *en;
 	struct selection sel;
 	struct sigaction before;
+	struct jump *jump; /* NULL: breakpoints only */
 	pthread_key_t key;
 	bool armed, stopped;
 	struct inproc *before_us; /* stopped, still answering */
@@ -161,6 +164,12 @@ static struct engine_thread *me(struct inproc *ip)
 	return self;
 }
 
+struct engine_thread *jump_self(bool **in)
+{
+	*in = &inside;
+	return self && self_in == the_one ? self : me(the_one);
+}
+
 /* Not ours: whoever had the signal before us gets it, or it kills. */
 static void pass_on(struct inproc *ip, int sig, siginfo_t *si, void *uc)
 {
@@ -239,9 +248,22 @@ static void thread_ends(void *p)
 	inside = false;
 }
 
+/* Is this the only thread? */
+static bool alone(void)
+{
+	DIR *d = opendir("/proc/self/task");
+	int n = 0;
+
+	while (d && readdir(d))
+		n++;
+	if (d)
+		closedir(d);
+	return n == 3; /* with "." and ".." */
+}
+
 int inproc_prepare(struct inproc **out, const char *patterns,
-		   const struct engine_options *opt, probe_sink sink,
-		   void *opaque, struct err *e)
+		   const struct engine_options *opt, bool jump_form,
+		   probe_sink sink, void *opaque, struct err *e)
 {
 	struct inproc *ip;
 	int ret;
@@ -262,6 +284,10 @@ int inproc_prepare(struct inproc **out, const char *patterns,
 	if (ret < 0)
 		goto destroy;
 	ret = selection_apply(&ip->sel, patterns, ip->en, e);
+	/* With other threads about, one may be between the instructions that
+	 * a jump would replace: then breakpoints serve. */
+	if (!ret && jump_form && alone())
+		ret = jump_prepare(&ip->jump, ip->en, e);
 	if (ret < 0)
 		goto close_selection;
 	*out = ip;
@@ -307,6 +333,8 @@ int inproc_arm(struct inproc *ip, struct err *e)
 		goto not_one;
 	}
 	ret = engine_arm(ip->en, e);
+	if (!ret && ip->jump)
+		ret = jump_arm(ip->jump, alone());
 	if (ret < 0)
 		goto restore;
 	ip->armed = true;
@@ -331,11 +359,12 @@ static void release(struct inproc *ip)
 }
 
 int inproc_start(struct inproc **out, const char *patterns,
-		 const struct engine_options *opt, probe_sink sink,
-		 void *opaque, struct err *e)
+		 const struct engine_options *opt, bool jump_form,
+		 probe_sink sink, void *opaque, struct err *e)
 {
 	struct inproc *ip;
-	int ret = inproc_prepare(&ip, patterns, opt, sink, opaque, e);
+	int ret =
+		inproc_prepare(&ip, patterns, opt, jump_form, sink, opaque, e);
 
 	if (ret < 0)
 		return ret;
@@ -377,6 +406,8 @@ void inproc_stop(struct inproc *ip)
 		engine_reap(ip->en, self, &r);
 	}
 	ip->stopped = true;
+	if (ip->jump)
+		jump_disarm(ip->jump);
 	engine_disarm(ip->en, 0, &in_flight);
 	inside = false;
 }

@@ -17,19 +17,22 @@
 struct inproc;
 
 /*
+ * jump_form: replace entries by jumps where they are long enough and no other
+ * thread runs yet.
+ *
  * inproc_start() is these two: find everything, then write the breakpoints.
  * Between them the engine says which functions there are.  A session that is
  * prepared and not armed is ended by inproc_stop() too.
  */
 int inproc_prepare(struct inproc **out, const char *patterns,
-		   const struct engine_options *opt, probe_sink sink,
-		   void *opaque, struct err *e);
+		   const struct engine_options *opt, bool jump_form,
+		   probe_sink sink, void *opaque, struct err *e);
 int inproc_arm(struct inproc *ip, struct err *e);
 
 /* One at a time in a process: -EBUSY.  Patterns as in select.h. */
 int inproc_start(struct inproc **out, const char *patterns,
-		 const struct engine_options *opt, probe_sink sink,
-		 void *opaque, struct err *e);
+		 const struct engine_options *opt, bool jump_form,
+		 probe_sink sink, void *opaque, struct err *e);
 /* Bytes back; what is left on this thread's stack is reported. */
 void inproc_stop(struct inproc *ip);
 struct engine *inproc_engine(struct inproc *ip);

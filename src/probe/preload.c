@@ -6,6 +6,7 @@
  *	PAGURUS_PROBE		patterns
  *	PAGURUS_PROBE_SHARE	the file to share through
  *	PAGURUS_PROBE_OPTIONS	letters: e entries, x exits, j jumps,
+ *				J jumps where possible, C counts alone,
  *				and for tests c no copy, m memory form, s swap
  *
  * It takes itself out of the environment: children that are not forks of
@@ -45,11 +46,13 @@ static void __attribute__((constructor)) begin(void)
 	opt.no_copy = strchr(letters, 'c');
 	opt.mem_form = strchr(letters, 'm');
 	opt.swap_form = strchr(letters, 's');
+	opt.count_only = strchr(letters, 'C');
 	opt.no_latency = strchr(letters, 'n');
 
 	if (share_create(&share, path, ENGINE_FUNCS_MAX, &e) < 0)
 		return;
-	ret = inproc_prepare(&session, patterns, &opt, sink, NULL, &e);
+	ret = inproc_prepare(&session, patterns, &opt,
+			     strchr(letters, 'J') != NULL, sink, NULL, &e);
 	if (!ret) {
 		struct engine *en = inproc_engine(session);
 
@@ -73,6 +76,11 @@ static void __attribute__((constructor)) begin(void)
 static void __attribute__((destructor)) end(void)
 {
 	inproc_stop(session);
-	if (share)
-		share->stopped = 1;
+	if (!share)
+		return;
+	for (uint32_t i = 0; i < share->nfunc; i++)
+		for (int k = 0; k < EVENT_KINDS; k++)
+			share->func[i].count[k] +=
+				engine_count(inproc_engine(session), i, k);
+	share->stopped = 1;
 }

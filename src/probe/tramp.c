@@ -8,6 +8,8 @@
 
 #define FINE_STEPS 33 /* 0, 16, ... 512 */
 #define CALL_AT	   27 /* offset of the call in a class's code */
+#define JUMP_CALL  35 /* the same in the jump form */
+#define PUSHED_MAX 48 /* frames the jump form copies by pushes */
 
 #define AT_RET	0 /* offsets in the first stride */
 #define AT_SWAP 16
@@ -49,12 +51,25 @@ static uint64_t code_of(uint64_t base, unsigned int cls, enum tramp_form form)
 
 static unsigned int back_at(enum tramp_form form)
 {
-	return CALL_AT + (form == TRAMP_REG ? 4 : 8);
+	static const uint8_t at[TRAMP_FORMS] = { CALL_AT + 4, CALL_AT + 8,
+						 JUMP_CALL + 8 };
+
+	return at[form];
+}
+
+/* The jump form pushes small frames, four bytes of code for eight. */
+static unsigned int jump_start(uint32_t n)
+{
+	return n <= PUSHED_MAX ? JUMP_CALL - n / 2 : 0;
 }
 
 uint64_t tramp_entry(uint64_t base, unsigned int cls, enum tramp_form form)
 {
-	return code_of(base, cls, form) + (tramp_frame(cls) ? 0 : CALL_AT);
+	uint32_t n = tramp_frame(cls);
+
+	if (form == TRAMP_JUMP)
+		return code_of(base, cls, form) + jump_start(n);
+	return code_of(base, cls, form) + (n ? 0 : CALL_AT);
 }
 
 uint64_t tramp_back(uint64_t base, unsigned int cls, enum tramp_form form)
@@ -112,31 +127,64 @@ static void uleb(struct out *o, uint32_t v)
 	} while (v);
 }
 
+static void copy_frame(struct out *o, uint32_t n)
+{
+	CODE(o, 0x57, 0x56, 0x51);	     /* push rdi, rsi, rcx */
+	CODE(o, 0x48, 0x8d, 0x7c, 0x24, 24); /* lea 24(rsp), rdi */
+	CODE(o, 0x48, 0x8d, 0xb4, 0x24);     /* lea ...(rsp), rsi */
+	u32(o, 24 + n + TRAMP_HEADER + 8);
+	CODE(o, 0xb9); /* mov n / 8, ecx */
+	u32(o, n / 8);
+	CODE(o, 0xf3, 0x48, 0xa5); /* rep movsq */
+	CODE(o, 0x59, 0x5e, 0x5f); /* pop rcx, rsi, rdi */
+}
+
+static void call_target(struct out *o, uint32_t n)
+{
+	CODE(o, 0x3e, 0xff, 0x94, 0x24); /* notrack call *target(rsp) */
+	u32(o, n + (uint32_t)offsetof(struct tramp_header, target));
+}
+
 static void build_class(uint8_t *code, uint32_t n, enum tramp_form form)
 {
 	struct out o = { code };
 
-	CODE(&o, 0x57, 0x56, 0x51);	      /* push rdi, rsi, rcx */
-	CODE(&o, 0x48, 0x8d, 0x7c, 0x24, 24); /* lea 24(rsp), rdi */
-	CODE(&o, 0x48, 0x8d, 0xb4, 0x24);     /* lea ...(rsp), rsi */
-	u32(&o, 24 + n + TRAMP_HEADER + 8);
-	CODE(&o, 0xb9); /* mov n / 8, ecx */
-	u32(&o, n / 8);
-	CODE(&o, 0xf3, 0x48, 0xa5); /* rep movsq */
-	CODE(&o, 0x59, 0x5e, 0x5f); /* pop rcx, rsi, rdi */
+	copy_frame(&o, n);
 	assert(o.p == code + CALL_AT);
-	if (form == TRAMP_REG) {
+	if (form == TRAMP_REG)
 		CODE(&o, 0x3e, 0x41, 0xff, 0xd3); /* notrack call *r11 */
-	} else {
-		CODE(&o, 0x3e, 0xff, 0x94, 0x24); /* ... *target(rsp) */
-		u32(&o, n + (uint32_t)offsetof(struct tramp_header, target));
-	}
+	else
+		call_target(&o, n);
 	assert(o.p == code + back_at(form));
 	CODE(&o, 0xcc);			  /* the second exception */
 	CODE(&o, 0x4c, 0x8b, 0x9c, 0x24); /* mov saved(rsp), r11 */
 	u32(&o, n + (uint32_t)offsetof(struct tramp_header, r11));
 	CODE(&o, 0x48, 0x8d, 0xa4, 0x24); /* lea n + header(rsp), rsp */
 	u32(&o, n + TRAMP_HEADER);
+	CODE(&o, 0xc3);
+	assert(o.p <= code + TRAMP_STRIDE);
+}
+
+static void build_jump(uint8_t *code, uint32_t n, uint64_t base, uint64_t at)
+{
+	struct out o = { code + jump_start(n) };
+
+	if (n <= PUSHED_MAX) {
+		/* The source moves down with the stack pointer. */
+		for (uint32_t i = 0; i < n; i += 8)
+			CODE(&o, 0xff, 0x74, 0x24, (uint8_t)(TRAMP_HEADER + n));
+	} else {
+		CODE(&o, 0x48, 0x8d, 0xa4, 0x24); /* lea -n(rsp), rsp */
+		u32(&o, -n);
+		copy_frame(&o, n);
+	}
+	assert(o.p == code + JUMP_CALL);
+	call_target(&o, n);
+	assert(o.p == code + back_at(TRAMP_JUMP));
+	CODE(&o, 0xff, 0x15); /* call *TRAMP_LEAVE(rip) */
+	u32(&o,
+	    (uint32_t)(base + TRAMP_LEAVE - (at + (uint64_t)(o.p - code) + 4)));
+	CODE(&o, 0x48, 0x8b, 0x64, 0x24, 0xf0); /* mov -16(rsp), rsp */
 	CODE(&o, 0xc3);
 	assert(o.p <= code + TRAMP_STRIDE);
 }
@@ -176,13 +224,11 @@ static uint8_t *open_fde(struct out *o, const uint8_t *cie, uint64_t at,
 	return start;
 }
 
-static void class_fde(struct out *o, const uint8_t *cie, const uint8_t *buf,
-		      uint64_t base, unsigned int cls, enum tramp_form form)
+/* Three pushes at 'at', three pops before the call. */
+static void copy_rules(struct out *o, uint32_t cfa, uint8_t at)
 {
-	uint32_t cfa = tramp_frame(cls) + TRAMP_HEADER + 8;
-	uint8_t *start = open_fde(o, cie, code_of(base, cls, form), buf, base,
-				  TRAMP_STRIDE);
-
+	if (at)
+		advance(o, at);
 	cfa_offset(o, cfa);
 	for (uint32_t pushed = 8; pushed <= 24; pushed += 8) {
 		advance(o, 1);
@@ -194,8 +240,33 @@ static void class_fde(struct out *o, const uint8_t *cie, const uint8_t *buf,
 	cfa_offset(o, cfa + 8);
 	advance(o, 1);
 	cfa_offset(o, cfa);
-	/* Behind the breakpoint, mov and lea the frame is closed. */
-	advance(o, (uint8_t)(back_at(form) + 1 + 8 + 8 - CALL_AT));
+}
+
+static void class_fde(struct out *o, const uint8_t *cie, const uint8_t *buf,
+		      uint64_t base, unsigned int cls, enum tramp_form form)
+{
+	uint32_t n = tramp_frame(cls), cfa = n + TRAMP_HEADER + 8;
+	uint8_t *start = open_fde(o, cie, code_of(base, cls, form), buf, base,
+				  TRAMP_STRIDE);
+
+	if (form != TRAMP_JUMP) {
+		copy_rules(o, cfa, 0);
+		/* Behind the breakpoint, mov and lea the frame is closed. */
+		advance(o, (uint8_t)(back_at(form) + 1 + 8 + 8 - CALL_AT));
+	} else if (n > PUSHED_MAX) {
+		cfa_offset(o, TRAMP_HEADER + 8);
+		copy_rules(o, cfa, 8);
+		advance(o, back_at(form) + 6 + 5 - JUMP_CALL);
+	} else {
+		cfa_offset(o, TRAMP_HEADER + 8);
+		if (jump_start(n))
+			advance(o, (uint8_t)jump_start(n));
+		for (uint32_t i = 8; i <= n; i += 8) {
+			advance(o, 4);
+			cfa_offset(o, TRAMP_HEADER + 8 + i);
+		}
+		advance(o, back_at(form) + 6 + 5 - JUMP_CALL);
+	}
 	cfa_offset(o, 8);
 	close_record(o, start);
 }
@@ -224,8 +295,14 @@ void tramp_build(uint8_t *buf, uint64_t base)
 	close_record(&o, start);
 	for (unsigned int cls = 0; cls < TRAMP_CLASSES; cls++) {
 		for (int form = 0; form < TRAMP_FORMS; form++) {
-			build_class(buf + (code_of(base, cls, form) - base),
-				    tramp_frame(cls), form);
+			uint64_t at = code_of(base, cls, form);
+
+			if (form == TRAMP_JUMP)
+				build_jump(buf + (at - base), tramp_frame(cls),
+					   base, at);
+			else
+				build_class(buf + (at - base), tramp_frame(cls),
+					    form);
 			class_fde(&o, cie, buf, base, cls, form);
 		}
 	}

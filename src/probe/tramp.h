@@ -22,6 +22,12 @@
  * the psABI pass anything in, and for targets where that is not so there is
  * a second form that takes the target from the header.
  *
+ * A third form serves functions whose entry was replaced by a jump: it is
+ * entered with the stack pointer just below the header, makes room itself,
+ * and in place of the second exception calls the address at TRAMP_LEAVE.
+ * That routine leaves the address of the return slot in the word below its
+ * own return address.
+ *
  * After the call stands a breakpoint; behind it, the way back without us, so
  * that detaching replaces one byte and frames in flight still return.
  */
@@ -37,7 +43,12 @@
 #define TRAMP_HEADER	24	/* and the call's 8 keep the alignment */
 #define TRAMP_COOKIE	0x7061677572757321ull
 
-enum tramp_form { TRAMP_REG, TRAMP_MEM, TRAMP_FORMS };
+enum tramp_form {
+	TRAMP_REG,  /* target in r11; entered with the frame made room for */
+	TRAMP_MEM,  /* target in the header */
+	TRAMP_JUMP, /* reached without a trap, and calls instead of trapping */
+	TRAMP_FORMS
+};
 
 struct tramp_header {
 	uint64_t r11;
@@ -47,7 +58,8 @@ struct tramp_header {
 
 #define TRAMP_STRIDE 64
 #define TRAMP_CODE   ((1 + TRAMP_CLASSES * TRAMP_FORMS) * TRAMP_STRIDE)
-#define TRAMP_SIZE   32768 /* code, then unwind data */
+#define TRAMP_SIZE   40960 /* code, then unwind data */
+#define TRAMP_LEAVE  32	   /* offset of the pointer the jump form calls */
 
 /* Bytes of frame copied by a class; the least class for 'frame' bytes. */
 uint32_t tramp_frame(unsigned int cls);

@@ -1,0 +1,87 @@
+/*
+ * Entries without an exception, in this process only.
+ *
+ * Where the first instructions of a function can be moved and nothing jumps
+ * into them, five bytes become a jump to a stub.  The stub saves every
+ * register and the flags, asks what to do, and then calls the function's own
+ * body from a trampoline (tramp.h, third form): whatever way the body leaves,
+ * by ret or by a tail call, it comes back there, so none of its exits needs a
+ * patch.  Entered again from under a pending trampoline, as in mutual
+ * recursion by tail calls, it goes on without another frame.
+ *
+ * Two levels: with counting alone, a few dozen instructions that use integer
+ * registers only; else the vector state is saved too and the general engine
+ * is called.
+ */
+#ifndef PROBE_JUMP_H
+#define PROBE_JUMP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "probe/engine.h"
+
+#define JUMP_BYTES 5
+
+/* What the stub saved, lowest address first. */
+struct jump_save {
+	uint64_t flags; /* ah and of: see jump_asm.S */
+	uint64_t r15, r14, r13, r12, rbp, rbx;
+	uint64_t r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax;
+	/*
+	 * At an entry: the function's number; replaced by where to go on, with
+	 * the stack pointer a header below the slot.  At a return: replaced
+	 * by the slot.
+	 */
+	uint64_t word;
+};
+
+struct jump_func {
+	uint64_t at;	 /* of the patch; 0: breakpoints instead */
+	uint64_t bypass; /* stub code that drops the header */
+	uint64_t body;	 /* the function behind the patch */
+	uint8_t orig[JUMP_BYTES];
+};
+
+#define JUMP_CACHE 4096
+
+/* Everything the fast path reads, in one place. */
+struct jump {
+	struct engine *en;
+	struct jump_func *func;
+	uint64_t tramp;
+	bool fast; /* counts only */
+	bool time; /* with latencies */
+	uint64_t entry[TRAMP_CLASSES];
+	uint32_t frame[TRAMP_CLASSES];
+	/* Class by return address; key ^ value == address, as in the engine. */
+	struct {
+		uint64_t key, value;
+	} cache[JUMP_CACHE];
+	/* Time stamps to ns: base_ns + (tsc - base_tsc) * mult >> 32. */
+	uint64_t base_tsc, base_ns, mult;
+};
+
+/*
+ * Choose the functions, build their stubs.  Before engine_arm(), so that
+ * those chosen get no breakpoints.  Returns how many were chosen, or -errno.
+ */
+int jump_prepare(struct jump **out, struct engine *en, struct err *e);
+/* Write the jumps; 'alone': no other thread may be in the bytes. */
+int jump_arm(struct jump *j, bool alone);
+void jump_disarm(struct jump *j);
+
+/* The session whose stubs are live; set by jump_arm(). */
+extern struct jump *jump_current;
+
+/* From jump_asm.S.  0: done; 1: the general engine must see to it. */
+int probe_jump_enter(struct jump_save *s);
+int probe_jump_leave(struct jump_save *s);
+void probe_jump_enter_slow(struct jump_save *s);
+void probe_jump_leave_slow(struct jump_save *s);
+
+/* This thread's state and its guard against signals; inproc.c has them. */
+struct engine_thread *jump_self(bool **inside);
+
+#endif

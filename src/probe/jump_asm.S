@@ -1,0 +1,167 @@
+/*
+ * From a stub or a trampoline to C and back with every register as it was.
+ *
+ * At an entry the stack is
+ *
+ *	S       return address of the function's caller
+ *	S - 24  a header's room
+ *	S - 32  the function's number; on the way out, where to go
+ *
+ * and at a return (the callee's return address was at R - 8)
+ *
+ *	R - 8   return address into the trampoline
+ *	R - 16  a word for the slot
+ *
+ * so that in both cases one word lies above the saved registers: the last of
+ * struct jump_save.  Flags are kept by lahf and seto, many times faster than
+ * pushf and popf; the direction flag is clear between functions (psABI).
+ */
+	.text
+
+	.macro	save
+	push	%rax
+	.cfi_adjust_cfa_offset 8
+	push	%rcx
+	.cfi_adjust_cfa_offset 8
+	push	%rdx
+	.cfi_adjust_cfa_offset 8
+	push	%rsi
+	.cfi_adjust_cfa_offset 8
+	push	%rdi
+	.cfi_adjust_cfa_offset 8
+	push	%r8
+	.cfi_adjust_cfa_offset 8
+	push	%r9
+	.cfi_adjust_cfa_offset 8
+	push	%r10
+	.cfi_adjust_cfa_offset 8
+	push	%r11
+	.cfi_adjust_cfa_offset 8
+	push	%rbx
+	.cfi_adjust_cfa_offset 8
+	push	%rbp
+	.cfi_adjust_cfa_offset 8
+	push	%r12
+	.cfi_adjust_cfa_offset 8
+	push	%r13
+	.cfi_adjust_cfa_offset 8
+	push	%r14
+	.cfi_adjust_cfa_offset 8
+	push	%r15
+	.cfi_adjust_cfa_offset 8
+	lahf
+	seto	%al
+	push	%rax
+	.cfi_adjust_cfa_offset 8
+	mov	%rsp, %rdi
+	mov	%rsp, %rbx
+	.cfi_remember_state
+	.cfi_def_cfa_register %rbx
+	and	$-64, %rsp
+	.endm
+
+	.macro	restore
+	mov	%rbx, %rsp
+	.cfi_restore_state
+	pop	%rax
+	.cfi_adjust_cfa_offset -8
+	add	$0x7f, %al		/* 1 + 127 overflows: of */
+	sahf
+	pop	%r15
+	.cfi_adjust_cfa_offset -8
+	pop	%r14
+	.cfi_adjust_cfa_offset -8
+	pop	%r13
+	.cfi_adjust_cfa_offset -8
+	pop	%r12
+	.cfi_adjust_cfa_offset -8
+	pop	%rbp
+	.cfi_adjust_cfa_offset -8
+	pop	%rbx
+	.cfi_adjust_cfa_offset -8
+	pop	%r11
+	.cfi_adjust_cfa_offset -8
+	pop	%r10
+	.cfi_adjust_cfa_offset -8
+	pop	%r9
+	.cfi_adjust_cfa_offset -8
+	pop	%r8
+	.cfi_adjust_cfa_offset -8
+	pop	%rdi
+	.cfi_adjust_cfa_offset -8
+	pop	%rsi
+	.cfi_adjust_cfa_offset -8
+	pop	%rdx
+	.cfi_adjust_cfa_offset -8
+	pop	%rcx
+	.cfi_adjust_cfa_offset -8
+	pop	%rax
+	.cfi_adjust_cfa_offset -8
+	.endm
+
+	/* With vector and x87 state saved around it. */
+	.macro	slowly fn
+	sub	probe_xsave_size(%rip), %rsp
+	xor	%eax, %eax		/* xsave leaves the header's rest */
+	mov	%rax, 512(%rsp)
+	mov	%rax, 520(%rsp)
+	mov	%rax, 528(%rsp)
+	mov	%rax, 536(%rsp)
+	mov	%rax, 544(%rsp)
+	mov	%rax, 552(%rsp)
+	mov	%rax, 560(%rsp)
+	mov	%rax, 568(%rsp)
+	mov	$-1, %eax
+	mov	$-1, %edx
+	xsave64	(%rsp)
+	mov	%rbx, %rdi
+	call	\fn
+	mov	$-1, %eax
+	mov	$-1, %edx
+	xrstor64 (%rsp)
+	.endm
+
+	.globl	probe_jump_enter_asm
+	.hidden	probe_jump_enter_asm
+	.type	probe_jump_enter_asm, @function
+	.p2align 5
+probe_jump_enter_asm:
+	.cfi_startproc
+	.cfi_def_cfa_offset 40
+	save
+	call	probe_jump_enter
+	test	%eax, %eax
+	jnz	2f
+1:	restore
+	lea	8(%rsp), %rsp
+	.cfi_adjust_cfa_offset -8
+	jmp	*-8(%rsp)
+	.cfi_def_cfa %rbx, 168
+2:	slowly	probe_jump_enter_slow
+	jmp	1b
+	.cfi_endproc
+	.size	probe_jump_enter_asm, . - probe_jump_enter_asm
+
+	.globl	probe_jump_leave_asm
+	.hidden	probe_jump_leave_asm
+	.type	probe_jump_leave_asm, @function
+	.p2align 5
+probe_jump_leave_asm:
+	.cfi_startproc
+	push	%rax
+	.cfi_adjust_cfa_offset 8
+	save
+	call	probe_jump_leave
+	test	%eax, %eax
+	jnz	2f
+1:	restore
+	lea	8(%rsp), %rsp
+	.cfi_adjust_cfa_offset -8
+	ret
+	.cfi_def_cfa %rbx, 144
+2:	slowly	probe_jump_leave_slow
+	jmp	1b
+	.cfi_endproc
+	.size	probe_jump_leave_asm, . - probe_jump_leave_asm
+
+	.section .note.GNU-stack,"",@progbits

@@ -1,0 +1,128 @@
+/*
+ * The fast path: counting, on the thread's own stack, return address known.
+ * Everything else is left to the general engine by returning 1.
+ *
+ * Built with integer registers only; nothing here may call anything.
+ */
+#include "base/util.h"
+#include "probe/jump.h"
+#include "probe/pending.h"
+
+static inline uint64_t stamp(const struct jump *j)
+{
+	uint64_t t;
+
+	if (!j->time)
+		return 0;
+	t = __builtin_ia32_rdtsc() - j->base_tsc;
+	return j->base_ns + (uint64_t)((unsigned __int128)t * j->mult >> 32);
+}
+
+static inline void count(struct engine_thread *th, uint64_t func,
+			 enum probe_event_kind kind)
+{
+	th->count[func * EVENT_KINDS + kind]++;
+}
+
+static inline void count_exit(const struct jump *j, struct engine_thread *th,
+			      const struct pend *p, uint64_t now)
+{
+	uint16_t func = pend_func(p);
+
+	count(th, func, EVENT_EXIT);
+	if (j->time)
+		th->total[func] += now - pend_time(p);
+}
+
+int probe_jump_enter(struct jump_save *s)
+{
+	struct jump *j = jump_current;
+	const struct jump_func *f = &j->func[s->word];
+	uint64_t slot = (uint64_t)&s->word + 32, ra, v;
+	struct engine_thread *th;
+	struct tramp_header *head;
+	struct probe_stack *st;
+	unsigned int cls = 0;
+	struct pend *top;
+	bool *inside;
+
+	th = jump_self(&inside);
+	if (!j->fast || !th || !th->count || *inside)
+		return 1;
+	st = &th->own;
+	if (slot < st->x.lo || slot >= st->x.hi || st->n == st->room)
+		return 1;
+	ra = *(const uint64_t *)slot;
+	top = &st->item[st->n];
+	if (ra - j->tramp < TRAMP_CODE) {
+		/* Jumped to from under a trampoline: no other frame. */
+		if (st->n && pend_sp(top - 1) < slot)
+			return 1;
+		*inside = true;
+		top->sp_func = slot << 16 | s->word;
+		top->time_flags = stamp(j) << 2 | PEND_LEFT;
+		st->n++;
+		count(th, s->word, EVENT_ENTRY);
+		s->word = f->bypass;
+		*inside = false;
+		return 0;
+	}
+	if (st->n && pend_sp(top - 1) <= slot)
+		return 1;
+	v = j->cache[(ra ^ ra >> 12) % JUMP_CACHE].value;
+	if ((j->cache[(ra ^ ra >> 12) % JUMP_CACHE].key ^ v) != ra)
+		return 1;
+	cls = (unsigned int)v;
+	if (slot - j->frame[cls] - PAGE_SIZE < st->x.lo ||
+	    slot + 8 + j->frame[cls] > st->x.hi)
+		return 1;
+	*inside = true;
+	top->sp_func = slot << 16 | s->word;
+	top->time_flags = stamp(j) << 2 | PEND_LEFT | PEND_FRAME;
+	st->n++;
+	count(th, s->word, EVENT_ENTRY);
+	head = (struct tramp_header *)(slot - TRAMP_HEADER);
+	head->r11 = s->r11;
+	head->target = f->body;
+	head->cookie = TRAMP_COOKIE ^ ((uint64_t)cls << 8 | TRAMP_JUMP);
+	s->word = j->entry[cls];
+	*inside = false;
+	return 0;
+}
+
+int probe_jump_leave(struct jump_save *s)
+{
+	struct jump *j = jump_current;
+	uint64_t sp = (uint64_t)&s->word + 16, slot, now;
+	uint64_t from = *((const uint64_t *)sp - 1) - j->tramp;
+	unsigned int cls =
+		(unsigned int)((from / TRAMP_STRIDE - 1) / TRAMP_FORMS);
+	const struct tramp_header *head;
+	struct engine_thread *th;
+	struct probe_stack *st;
+	bool *inside;
+
+	th = jump_self(&inside);
+	if (!j->fast || !th || !th->count || *inside || from >= TRAMP_CODE)
+		return 1;
+	slot = sp + j->frame[cls] + TRAMP_HEADER;
+	st = &th->own;
+	head = (const struct tramp_header *)(slot - TRAMP_HEADER);
+	if (slot < st->x.lo || slot >= st->x.hi ||
+	    head->cookie != (TRAMP_COOKIE ^ ((uint64_t)cls << 8 | TRAMP_JUMP)))
+		return 1;
+	if (!st->n || pend_sp(&st->item[st->n - 1]) < sp - 8)
+		return 1;
+	*inside = true;
+	now = stamp(j);
+	while (st->n && pend_sp(&st->item[st->n - 1]) == sp - 8)
+		count_exit(j, th, &st->item[--st->n], now);
+	if (!st->n || pend_sp(&st->item[st->n - 1]) != slot) {
+		*inside = false;
+		return 1;
+	}
+	count_exit(j, th, &st->item[--st->n], now);
+	s->word = slot;
+	*inside = false;
+	return 0;
+}
