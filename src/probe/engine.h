@@ -72,8 +72,11 @@ struct engine_image {
 	const struct image *im;
 };
 
+struct engine;
+
 /* One thread of the target; the back end keeps it. */
 struct engine_thread {
+	const struct engine *of; /* the engine that made it */
 	int tid;
 	int process;		/* address space it runs in; 0: the only one */
 	struct probe_stack own; /* its native stack */
@@ -85,8 +88,6 @@ struct engine_thread {
 struct engine_stats {
 	_Atomic uint64_t hits, events, collapsed, swapped, lost;
 };
-
-struct engine;
 
 int engine_create(struct engine **out, const struct probe_target_ops *ops,
 		  struct probe_target *t, const struct engine_options *opt,

@@ -48,6 +48,7 @@ struct engine_thread *engine_thread(struct engine *en, int tid, int process)
 	th = permanent(sizeof(*th));
 	if (!th)
 		return NULL;
+	th->of = en;
 	th->tid = tid;
 	th->process = process;
 	th->own.x.native = true;

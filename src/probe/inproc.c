@@ -35,11 +35,10 @@ struct inproc {
 
 static struct inproc *_Atomic the_one;
 
-/* Of each thread; initial-exec, so that a handler may touch them. */
-#define TLS __thread __attribute__((tls_model("initial-exec")))
-static TLS struct engine_thread *self;
-static TLS struct inproc *self_in;
-static TLS bool inside;
+/* Of each thread: its state in the session, and whether a hit is under way. */
+JUMP_TLS struct engine_thread *probe_self;
+JUMP_TLS bool probe_inside;
+static JUMP_TLS struct inproc *self_in;
 
 /* In libgcc_s; a program without an unwinder has no need of them. */
 extern void __register_frame(void *) __attribute__((weak));
@@ -154,20 +153,19 @@ static const int greg_of[X86_GPRS] = {
 
 static struct engine_thread *me(struct inproc *ip)
 {
-	if (!self || self_in != ip) {
+	if (!probe_self || self_in != ip) {
 		self_in = ip;
-		self = engine_thread(ip->en, (int)syscall(SYS_gettid), 0);
+		probe_self = engine_thread(ip->en, (int)syscall(SYS_gettid), 0);
 		/* For a thread's end; keys below 32 need no memory. */
-		if (self)
-			pthread_setspecific(ip->key, self);
+		if (probe_self)
+			pthread_setspecific(ip->key, probe_self);
 	}
-	return self;
+	return probe_self;
 }
 
-struct engine_thread *jump_self(bool **in)
+struct engine_thread *jump_self(void)
 {
-	*in = &inside;
-	return self && self_in == the_one ? self : me(the_one);
+	return me(the_one);
 }
 
 /* Not ours: whoever had the signal before us gets it, or it kills. */
@@ -203,13 +201,13 @@ static void on_trap(int sig, siginfo_t *si, void *context)
 	r.fs_base = fs_base();
 	r.gs_base = 0;
 
-	if (inside) {
+	if (probe_inside) {
 		ret = engine_pass(ip->en, &r);
 	} else {
-		inside = true;
+		probe_inside = true;
 		th = me(ip);
 		ret = th ? engine_hit(ip->en, th, &r) : -ENOMEM;
-		inside = false;
+		probe_inside = false;
 	}
 	/* A breakpoint somebody met while an earlier session was ending. */
 	for (old = ip->before_us; ret == -ENOENT && old; old = old->before_us)
@@ -231,21 +229,21 @@ not_ours:
 /* Of the parent's threads only this one goes on in the child. */
 static void in_child(void)
 {
-	if (self)
-		self->tid = (int)syscall(SYS_gettid);
+	if (probe_self)
+		probe_self->tid = (int)syscall(SYS_gettid);
 }
 
 static void thread_ends(void *p)
 {
 	struct inproc *ip = the_one;
 
-	self = NULL;
+	probe_self = NULL;
 	if (!ip || ip->stopped)
 		return;
-	inside = true;
+	probe_inside = true;
 	engine_reap(ip->en, p, NULL);
 	engine_thread_gone(ip->en, p);
-	inside = false;
+	probe_inside = false;
 }
 
 /* Is this the only thread? */
@@ -400,16 +398,16 @@ void inproc_stop(struct inproc *ip)
 		release(ip);
 		return;
 	}
-	inside = true;
-	if (self && self_in == ip) {
+	probe_inside = true;
+	if (probe_self && self_in == ip) {
 		here(&r);
-		engine_reap(ip->en, self, &r);
+		engine_reap(ip->en, probe_self, &r);
 	}
 	ip->stopped = true;
 	if (ip->jump)
 		jump_disarm(ip->jump);
 	engine_disarm(ip->en, 0, &in_flight);
-	inside = false;
+	probe_inside = false;
 }
 
 struct engine *inproc_engine(struct inproc *ip)

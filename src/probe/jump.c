@@ -302,46 +302,48 @@ void jump_disarm(struct jump *j)
 }
 
 /* The registers the engine asks for, as they were at the entry. */
-static void to_regs(const struct jump_save *s, uint64_t sp,
+static void to_regs(const struct jump_save_all *a, uint64_t sp,
 		    struct probe_regs *r)
 {
+	const struct jump_save *s = &a->s;
+
 	*r = (struct probe_regs){
 		.gpr = { [X86_RAX] = s->rax,
 			 [X86_RCX] = s->rcx,
 			 [X86_RDX] = s->rdx,
 			 [X86_RBX] = s->rbx,
 			 [X86_RSP] = sp,
-			 [X86_RBP] = s->rbp,
+			 [X86_RBP] = a->rbp,
 			 [X86_RSI] = s->rsi,
 			 [X86_RDI] = s->rdi,
 			 [X86_R8] = s->r8,
 			 [X86_R9] = s->r9,
 			 [X86_R10] = s->r10,
 			 [X86_R11] = s->r11,
-			 [X86_R12] = s->r12,
-			 [X86_R13] = s->r13,
-			 [X86_R14] = s->r14,
-			 [X86_R15] = s->r15 },
+			 [X86_R12] = a->r12,
+			 [X86_R13] = a->r13,
+			 [X86_R14] = a->r14,
+			 [X86_R15] = a->r15 },
 	};
 }
 
-void probe_jump_enter_slow(struct jump_save *s)
+void probe_jump_enter_slow(struct jump_save_all *a)
 {
+	struct jump_save *s = &a->s;
 	struct jump *j = jump_current;
 	const struct jump_func *f = &j->func[s->word];
 	uint64_t slot = (uint64_t)&s->word + 32, ra = *(uint64_t *)slot, v;
 	struct engine_thread *th;
 	struct probe_regs r;
 	int saved_errno = errno, cls;
-	bool *inside;
 
-	th = jump_self(&inside);
-	if (*inside || !j->en->armed || !th) {
+	th = jump_self();
+	if (probe_inside || !j->en->armed || !th) {
 		s->word = f->bypass;
 		return;
 	}
-	*inside = true;
-	to_regs(s, slot, &r);
+	probe_inside = true;
+	to_regs(a, slot, &r);
 	cls = engine_enter(j->en, th, &r, (uint16_t)s->word, f->body);
 	if (cls >= 0) {
 		v = (uint64_t)cls;
@@ -351,12 +353,13 @@ void probe_jump_enter_slow(struct jump_save *s)
 	} else {
 		s->word = f->bypass;
 	}
-	*inside = false;
+	probe_inside = false;
 	errno = saved_errno;
 }
 
-void probe_jump_leave_slow(struct jump_save *s)
+void probe_jump_leave_slow(struct jump_save_all *a)
 {
+	struct jump_save *s = &a->s;
 	struct jump *j = jump_current;
 	uint64_t sp = (uint64_t)&s->word + 16;
 	uint64_t from = *((const uint64_t *)sp - 1) - j->tramp;
@@ -365,16 +368,15 @@ void probe_jump_leave_slow(struct jump_save *s)
 	int saved_errno = errno;
 	struct probe_regs r;
 	struct engine_thread *th;
-	bool *inside;
 
-	th = jump_self(&inside);
-	to_regs(s, sp, &r);
-	if (*inside || !th) {
+	th = jump_self();
+	to_regs(a, sp, &r);
+	if (probe_inside || !th) {
 		s->word = sp + tramp_frame(cls) + TRAMP_HEADER;
 		return;
 	}
-	*inside = true;
+	probe_inside = true;
 	s->word = engine_leave(j->en, th, &r, cls);
-	*inside = false;
+	probe_inside = false;
 	errno = saved_errno;
 }

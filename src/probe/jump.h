@@ -27,14 +27,19 @@
 /* What the stub saved, lowest address first. */
 struct jump_save {
 	uint64_t flags; /* ah and of: see jump_asm.S */
-	uint64_t r15, r14, r13, r12, rbp, rbx;
-	uint64_t r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax;
+	uint64_t rbx, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax;
 	/*
 	 * At an entry: the function's number; replaced by where to go on, with
 	 * the stack pointer a header below the slot.  At a return: replaced
 	 * by the slot.
 	 */
 	uint64_t word;
+};
+
+/* With the registers that C preserves, which the general engine looks at. */
+struct jump_save_all {
+	uint64_t r15, r14, r13, r12, rbp;
+	struct jump_save s;
 };
 
 struct jump_func {
@@ -78,10 +83,17 @@ extern struct jump *jump_current;
 /* From jump_asm.S.  0: done; 1: the general engine must see to it. */
 int probe_jump_enter(struct jump_save *s);
 int probe_jump_leave(struct jump_save *s);
-void probe_jump_enter_slow(struct jump_save *s);
-void probe_jump_leave_slow(struct jump_save *s);
+void probe_jump_enter_slow(struct jump_save_all *a);
+void probe_jump_leave_slow(struct jump_save_all *a);
 
-/* This thread's state and its guard against signals; inproc.c has them. */
-struct engine_thread *jump_self(bool **inside);
+/*
+ * This thread's state, once its first hit has made it, and its guard against
+ * hits inside a hit.  Initial-exec, so that a handler may touch them.
+ */
+#define JUMP_TLS __thread __attribute__((tls_model("initial-exec")))
+extern JUMP_TLS struct engine_thread *probe_self;
+extern JUMP_TLS bool probe_inside;
+/* The same, made if need be; not for the fast path. */
+struct engine_thread *jump_self(void);
 
 #endif

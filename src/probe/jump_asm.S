@@ -39,16 +39,6 @@
 	.cfi_adjust_cfa_offset 8
 	push	%rbx
 	.cfi_adjust_cfa_offset 8
-	push	%rbp
-	.cfi_adjust_cfa_offset 8
-	push	%r12
-	.cfi_adjust_cfa_offset 8
-	push	%r13
-	.cfi_adjust_cfa_offset 8
-	push	%r14
-	.cfi_adjust_cfa_offset 8
-	push	%r15
-	.cfi_adjust_cfa_offset 8
 	lahf
 	seto	%al
 	push	%rax
@@ -67,16 +57,6 @@
 	.cfi_adjust_cfa_offset -8
 	add	$0x7f, %al		/* 1 + 127 overflows: of */
 	sahf
-	pop	%r15
-	.cfi_adjust_cfa_offset -8
-	pop	%r14
-	.cfi_adjust_cfa_offset -8
-	pop	%r13
-	.cfi_adjust_cfa_offset -8
-	pop	%r12
-	.cfi_adjust_cfa_offset -8
-	pop	%rbp
-	.cfi_adjust_cfa_offset -8
 	pop	%rbx
 	.cfi_adjust_cfa_offset -8
 	pop	%r11
@@ -101,6 +81,14 @@
 
 	/* With vector and x87 state saved around it. */
 	.macro	slowly fn
+	mov	%rbx, %rsp
+	push	%rbp			/* struct jump_save_all */
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	mov	%rsp, %r12		/* C keeps it; its value is saved */
+	and	$-64, %rsp
 	sub	probe_xsave_size(%rip), %rsp
 	xor	%eax, %eax		/* xsave leaves the header's rest */
 	mov	%rax, 512(%rsp)
@@ -114,11 +102,12 @@
 	mov	$-1, %eax
 	mov	$-1, %edx
 	xsave64	(%rsp)
-	mov	%rbx, %rdi
+	mov	%r12, %rdi
 	call	\fn
 	mov	$-1, %eax
 	mov	$-1, %edx
 	xrstor64 (%rsp)
+	mov	24(%r12), %r12
 	.endm
 
 	.globl	probe_jump_enter_asm
@@ -136,7 +125,7 @@ probe_jump_enter_asm:
 	lea	8(%rsp), %rsp
 	.cfi_adjust_cfa_offset -8
 	jmp	*-8(%rsp)
-	.cfi_def_cfa %rbx, 168
+	.cfi_def_cfa %rbx, 128
 2:	slowly	probe_jump_enter_slow
 	jmp	1b
 	.cfi_endproc
@@ -158,7 +147,7 @@ probe_jump_leave_asm:
 	lea	8(%rsp), %rsp
 	.cfi_adjust_cfa_offset -8
 	ret
-	.cfi_def_cfa %rbx, 144
+	.cfi_def_cfa %rbx, 104
 2:	slowly	probe_jump_leave_slow
 	jmp	1b
 	.cfi_endproc

@@ -39,15 +39,13 @@ int probe_jump_enter(struct jump_save *s)
 	struct jump *j = jump_current;
 	const struct jump_func *f = &j->func[s->word];
 	uint64_t slot = (uint64_t)&s->word + 32, ra, v;
-	struct engine_thread *th;
+	struct engine_thread *th = probe_self;
 	struct tramp_header *head;
 	struct probe_stack *st;
 	unsigned int cls = 0;
 	struct pend *top;
-	bool *inside;
 
-	th = jump_self(&inside);
-	if (!j->fast || !th || !th->count || *inside)
+	if (!j->fast || !th || th->of != j->en || !th->count || probe_inside)
 		return 1;
 	st = &th->own;
 	if (slot < st->x.lo || slot >= st->x.hi || st->n == st->room)
@@ -58,13 +56,13 @@ int probe_jump_enter(struct jump_save *s)
 		/* Jumped to from under a trampoline: no other frame. */
 		if (st->n && pend_sp(top - 1) < slot)
 			return 1;
-		*inside = true;
+		probe_inside = true;
 		top->sp_func = slot << 16 | s->word;
 		top->time_flags = stamp(j) << 2 | PEND_LEFT;
 		st->n++;
 		count(th, s->word, EVENT_ENTRY);
 		s->word = f->bypass;
-		*inside = false;
+		probe_inside = false;
 		return 0;
 	}
 	if (st->n && pend_sp(top - 1) <= slot)
@@ -76,7 +74,7 @@ int probe_jump_enter(struct jump_save *s)
 	if (slot - j->frame[cls] - PAGE_SIZE < st->x.lo ||
 	    slot + 8 + j->frame[cls] > st->x.hi)
 		return 1;
-	*inside = true;
+	probe_inside = true;
 	top->sp_func = slot << 16 | s->word;
 	top->time_flags = stamp(j) << 2 | PEND_LEFT | PEND_FRAME;
 	st->n++;
@@ -86,7 +84,7 @@ int probe_jump_enter(struct jump_save *s)
 	head->target = f->body;
 	head->cookie = TRAMP_COOKIE ^ ((uint64_t)cls << 8 | TRAMP_JUMP);
 	s->word = j->entry[cls];
-	*inside = false;
+	probe_inside = false;
 	return 0;
 }
 
@@ -98,12 +96,11 @@ int probe_jump_leave(struct jump_save *s)
 	unsigned int cls =
 		(unsigned int)((from / TRAMP_STRIDE - 1) / TRAMP_FORMS);
 	const struct tramp_header *head;
-	struct engine_thread *th;
+	struct engine_thread *th = probe_self;
 	struct probe_stack *st;
-	bool *inside;
 
-	th = jump_self(&inside);
-	if (!j->fast || !th || !th->count || *inside || from >= TRAMP_CODE)
+	if (!j->fast || !th || th->of != j->en || !th->count || probe_inside ||
+	    from >= TRAMP_CODE)
 		return 1;
 	slot = sp + j->frame[cls] + TRAMP_HEADER;
 	st = &th->own;
@@ -113,16 +110,16 @@ int probe_jump_leave(struct jump_save *s)
 		return 1;
 	if (!st->n || pend_sp(&st->item[st->n - 1]) < sp - 8)
 		return 1;
-	*inside = true;
+	probe_inside = true;
 	now = stamp(j);
 	while (st->n && pend_sp(&st->item[st->n - 1]) == sp - 8)
 		count_exit(j, th, &st->item[--st->n], now);
 	if (!st->n || pend_sp(&st->item[st->n - 1]) != slot) {
-		*inside = false;
+		probe_inside = false;
 		return 1;
 	}
 	count_exit(j, th, &st->item[--st->n], now);
 	s->word = slot;
-	*inside = false;
+	probe_inside = false;
 	return 0;
 }

@@ -8,8 +8,8 @@
 
 #define FINE_STEPS 33 /* 0, 16, ... 512 */
 #define CALL_AT	   27 /* offset of the call in a class's code */
-#define JUMP_CALL  35 /* the same in the jump form */
-#define PUSHED_MAX 48 /* frames the jump form copies by pushes */
+#define JUMP_CALL  48 /* the same in the jump form */
+#define PUSHED_MAX 96 /* frames the jump form copies by pushes */
 
 #define AT_RET	0 /* offsets in the first stride */
 #define AT_SWAP 16
@@ -60,7 +60,7 @@ static unsigned int back_at(enum tramp_form form)
 /* The jump form pushes small frames, four bytes of code for eight. */
 static unsigned int jump_start(uint32_t n)
 {
-	return n <= PUSHED_MAX ? JUMP_CALL - n / 2 : 0;
+	return JUMP_CALL - (n <= PUSHED_MAX ? n / 2 : 8 + CALL_AT);
 }
 
 uint64_t tramp_entry(uint64_t base, unsigned int cls, enum tramp_form form)
@@ -255,12 +255,11 @@ static void class_fde(struct out *o, const uint8_t *cie, const uint8_t *buf,
 		advance(o, (uint8_t)(back_at(form) + 1 + 8 + 8 - CALL_AT));
 	} else if (n > PUSHED_MAX) {
 		cfa_offset(o, TRAMP_HEADER + 8);
-		copy_rules(o, cfa, 8);
+		copy_rules(o, cfa, (uint8_t)(jump_start(n) + 8));
 		advance(o, back_at(form) + 6 + 5 - JUMP_CALL);
 	} else {
 		cfa_offset(o, TRAMP_HEADER + 8);
-		if (jump_start(n))
-			advance(o, (uint8_t)jump_start(n));
+		advance(o, (uint8_t)jump_start(n));
 		for (uint32_t i = 8; i <= n; i += 8) {
 			advance(o, 4);
 			cfa_offset(o, TRAMP_HEADER + 8 + i);

@@ -56,9 +56,9 @@ struct tramp_header {
 	uint64_t cookie; /* TRAMP_COOKIE ^ (class << 8 | form) */
 };
 
-#define TRAMP_STRIDE 64
+#define TRAMP_STRIDE 128
 #define TRAMP_CODE   ((1 + TRAMP_CLASSES * TRAMP_FORMS) * TRAMP_STRIDE)
-#define TRAMP_SIZE   40960 /* code, then unwind data */
+#define TRAMP_SIZE   53248 /* code, then unwind data */
 #define TRAMP_LEAVE  32	   /* offset of the pointer the jump form calls */
 
 /* Bytes of frame copied by a class; the least class for 'frame' bytes. */
