@@ -80,6 +80,8 @@ static void vf_to_vf(void **state)
 	assert_int_equal(fx_rd(p.x, V1, IGBVF_VFGPRC), 200);
 	nic_flr(p.x->nic, V1);
 	assert_int_equal(fx_rd(p.x, V1, IGBVF_VFGPRC), 0);
+	assert_int_equal(fx_rd(p.x, V1, IGBVF_VFGPRLBC), 0);
+	assert_int_equal(fx_rd(p.x, V1, IGBVF_VFGORLBC), 0);
 	assert_int_equal(p.x->nframes, 0);
 	fx_destroy(p.x);
 }
@@ -272,6 +274,30 @@ static void tso_cuts_and_fixes_headers(void **state)
 	fx_destroy(p.x);
 }
 
+/* A request that would take the thread for long gives way in between. */
+static void tiny_segments_take_turns(void **state)
+{
+	struct nic_counts c;
+	uint32_t len;
+	struct pair p;
+
+	open_pair(&p, NIC_82576, ONEBUF | IGB_SRRCTL_DROP_EN);
+	len = ip_frame(&p, 6, 1000);
+	context(&p, 6, 1, 0);
+	fx_send(p.x, &p.tx, p.frame, len, IGB_TXD_EOP | IGB_TXD_TSE,
+		IGB_TXD_IXSM | IGB_TXD_TXSM);
+	assert_true(nic_poll(p.x->nic) > 0);
+	nic_get_counts(p.x->nic, &c);
+	assert_true(c.tx_frames > 0 && c.tx_frames < 300);
+	for (int i = 0; !igb_txd_done(fx_desc(p.x, &p.tx, 1)); i++) {
+		assert_true(nic_poll(p.x->nic) > 0);
+		assert_true(i < 20);
+	}
+	nic_get_counts(p.x->nic, &c);
+	assert_int_equal(c.tx_frames, 1000);
+	fx_destroy(p.x);
+}
+
 static void tags_in_and_out(void **state)
 {
 	for (int m = 0; m < NIC_NMODELS; m++) {
@@ -355,6 +381,15 @@ static void header_split(void **state)
 	assert_int_equal(igb_rxd_len(d), len - 42);
 	assert_memory_equal(data, p.frame + 42, len - 42);
 	assert_memory_equal(data + FX_BUF / 2, p.frame, 42);
+	/* The tag that is stripped is not part of the header. */
+	fx_wr(p.x, NIC_PF, IGB_VMOLR(1),
+	      fx_rd(p.x, NIC_PF, IGB_VMOLR(1)) | IGB_VMOLR_STRVLAN);
+	context(&p, 17, 0, 5);
+	d = pass(&p, len, IGB_TXD_VLE, 0, &data);
+	assert_true(d->dw[2] & IGB_RXD_VP);
+	assert_int_equal(igb_rxd_hdr_len(d), 42);
+	assert_memory_equal(data + FX_BUF / 2, p.frame, 42);
+	assert_memory_equal(data, p.frame + 42, len - 42);
 	/* Not the type that was asked for: one buffer. */
 	len = ip_frame(&p, 6, 400);
 	d = pass(&p, len, 0, 0, &data);
@@ -615,6 +650,7 @@ int main(void)
 		cmocka_unit_test(fcs_is_kept_when_asked),
 		cmocka_unit_test(checksums_are_made_and_checked),
 		cmocka_unit_test(tso_cuts_and_fixes_headers),
+		cmocka_unit_test(tiny_segments_take_turns),
 		cmocka_unit_test(tags_in_and_out),
 		cmocka_unit_test(default_tag_of_a_pool),
 		cmocka_unit_test(header_split),

@@ -96,7 +96,8 @@ struct nic_txq {
 	/* Complete but not yet accepted: segment to go on with. */
 	bool held;
 	uint32_t seg_next;
-	uint32_t last; /* its last descriptor */
+	uint32_t budget; /* segments left in this round */
+	uint32_t last;	 /* its last descriptor */
 };
 
 struct nic_vf {
@@ -292,6 +293,14 @@ struct nic_rxq *nic_rx_queue(struct nic *nic, const struct nic_frame *f,
 static inline void nic_stat(struct nic *nic, uint32_t off, uint32_t n)
 {
 	REG(nic, off) += n;
+}
+
+/* To a pair of them, low word first. */
+static inline void nic_stat_wide(struct nic *nic, uint32_t off, uint32_t n)
+{
+	REG(nic, off) += n;
+	if (REG(nic, off) < n)
+		REG(nic, off + 4)++;
 }
 
 /* phy.c */

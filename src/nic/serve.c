@@ -133,6 +133,13 @@ static void fn_detached(void *dev)
 
 	f->s->attached[f->index] = false;
 	nic_attach(f->s->conf.nic, f->index, NULL, NULL);
+	/*
+	 * As VFIO does when the last file is closed: rings left enabled would
+	 * write into the next client's memory.  The PF stays as it is, so that
+	 * VMs outlive their PF driver; the next one resets it.
+	 */
+	if (f->index != NIC_PF)
+		nic_flr(f->s->conf.nic, f->index);
 	log_info("function %u: client gone", f->index);
 }
 

@@ -323,6 +323,12 @@ static void frames_without_a_message(void **state)
 		     IGB_TXD_EOP | IGB_TXD_RS);
 	tx0[0x818 / 4] = 1001 % RING_N;
 	wait_desc(&txd[1000 % RING_N].dw[3], IGB_TXD_DD);
+	/* The next one finds a reset VF, not the last one's rings. */
+	b = client(&h, "vf1");
+	assert_int_equal(rd(b, IGBVF_RXDCTL) & IGB_DCTL_ENABLE, 0);
+	assert_int_equal(rd(b, IGBVF_RDBAL), 0);
+	assert_int_equal(rd(pf, IGB_VFLRE), 2);
+	pdev_close(b);
 	close(pfd.fd);
 	pdev_close(a);
 	pdev_close(pf);

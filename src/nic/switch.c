@@ -286,8 +286,8 @@ static int to_wire(struct nic *nic, const struct nic_frame *f)
 	nic->counts.wire_out++;
 	nic_stat(nic, IGB_GPTC, 1);
 	nic_stat(nic, IGB_TPT, 1);
-	nic_stat(nic, IGB_GOTCL, f->len + NIC_FCS);
-	nic_stat(nic, IGB_TOTL, f->len + NIC_FCS);
+	nic_stat_wide(nic, IGB_GOTCL, f->len + NIC_FCS);
+	nic_stat_wide(nic, IGB_TOTL, f->len + NIC_FCS);
 	if (f->data[0] & 1)
 		nic_stat(nic,
 			 mac_of(f->data) == 0xffffffffffffull ? IGB_BPTC
@@ -384,8 +384,8 @@ int nic_wire_input(struct nic *nic, const uint8_t *frame, size_t len)
 	nic->counts.wire_in++;
 	nic_stat(nic, IGB_GPRC, 1);
 	nic_stat(nic, IGB_TPR, 1);
-	nic_stat(nic, IGB_GORCL, f.len + NIC_FCS);
-	nic_stat(nic, IGB_TORL, f.len + NIC_FCS);
+	nic_stat_wide(nic, IGB_GORCL, f.len + NIC_FCS);
+	nic_stat_wide(nic, IGB_TORL, f.len + NIC_FCS);
 	if (f.data[0] & 1)
 		nic_stat(nic,
 			 mac_of(f.data) == 0xffffffffffffull ? IGB_BPRC

@@ -13,6 +13,12 @@
 
 #include "nic/nic_int.h"
 
+/*
+ * Segments of one queue in a round: one request of 64 KiB may ask for that
+ * many segments of a byte, and others want their turn.
+ */
+#define SEGMENTS 128u
+
 void nic_tx_abort(struct nic_txq *t)
 {
 	t->len = 0;
@@ -117,6 +123,9 @@ static int send_segments(struct nic *nic, struct nic_txq *t,
 	if (!t->seg_next)
 		nic_stat(nic, IGB_TSCTC, 1);
 	while (t->seg_next < n) {
+		if (!t->budget)
+			return -EAGAIN;
+		t->budget--;
 		uint8_t *out = nic->seg + NIC_HEADROOM;
 		uint32_t len = pkt_segment(out, data, t->len, o, t->seg_next);
 
@@ -252,9 +261,12 @@ unsigned int nic_tx_run(struct nic *nic, struct nic_txq *t, unsigned int max)
 
 	if (!may_send(nic, t))
 		return 0;
+	t->budget = SEGMENTS;
 	if (t->held) {
+		uint32_t was = t->seg_next;
+
 		if (send_packet(nic, t) == -EAGAIN)
-			return 0;
+			return t->seg_next != was;
 		packet_done(nic, t);
 		n++;
 	}
