@@ -156,8 +156,17 @@ bool irq_wait(uint8_t v, uint32_t seen, uint64_t timeout_ns)
 	if (irq_count[v] != seen)
 		return true;
 	timer_arm(0x2f, timeout_ns);
-	while (irq_count[v] == seen && now_ns() < end)
-		halt_if(&irq_count[v], seen);
+	/*
+	 * Whoever is held up between the look and the halt finds that an
+	 * interrupt, the timer's above all, has come meanwhile.
+	 */
+	for (;;) {
+		uint32_t all = irq_count[0];
+
+		if (irq_count[v] != seen || now_ns() >= end)
+			break;
+		halt_if(&irq_count[0], all);
+	}
 	wrmsr(MSR_TSC_DEADLINE, 0);
 	return irq_count[v] != seen;
 }

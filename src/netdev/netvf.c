@@ -8,9 +8,6 @@
 #include "igb/pf.h"
 #include "igb/pf_client.h"
 
-/* Weak until the client is part of the igb library. */
-extern __typeof__(pf_client_open) pf_client_open __attribute__((weak));
-
 static const char pf_prefix[] = "pf:";
 static const char vfu_prefix[] = "vfio-user:";
 
@@ -41,9 +38,6 @@ static int claim(struct netvf *vf, const char *who, struct loop *l,
 				       "',vf=NUMBER' may follow",
 				       vf->spec);
 	}
-	if (!pf_client_open)
-		return err_set(e, -ENOSYS, "'%s': no PF client in this build",
-			       vf->spec);
 	return pf_client_open(&vf->port, path, (unsigned int)n, who, l, t, e);
 }
 
