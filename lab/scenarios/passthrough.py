@@ -1,6 +1,6 @@
 """A stock kernel owns a VF: link, ping, 64 MiB each way, no exit for a doorbell."""
 
-LIMIT = 600
+LIMIT = 1200
 MIB = 64
 
 RUN = """exec pagurus run --name g --kernel /tree/guest/vmlinuz \
@@ -58,14 +58,14 @@ def scenario(lab):
     before = status(a)
     t = b.spawn("nc -l -p 5001 < /tmp/data")
     lab.equal("content", g.run("nc %s 5001 > /tmp/data; md5sum < /tmp/data" %
-                               b.data, timeout=200).out.split()[0], want)
+                               b.data, timeout=500).out.split()[0], want)
     t.wait(30)
 
     lab.step("%d MiB back" % MIB)
     # An nc whose input is at its end leaves; a pipe held open keeps it.
     t = b.spawn("mkfifo /tmp/p; exec 3<>/tmp/p; "
                 "nc -l -p 5002 <&3 > /tmp/back; md5sum < /tmp/back")
-    g.run("nc %s 5002 < /tmp/data" % b.data, timeout=200)
+    g.run("nc %s 5002 < /tmp/data" % b.data, timeout=500)
     t.wait(60)
     lab.equal("content", t.out.split()[0], want)
 
