@@ -71,7 +71,7 @@ static bool round_locked(struct shadow *s)
 		p->interval = MAX(p->interval / 2, min);
 		follow_vectors(s);
 	} else {
-		p->interval = MIN(p->interval + p->interval / 4,
+		p->interval = MIN(p->interval + p->interval / 16,
 				  MAX(LONGEST_NS, min));
 	}
 	p->irqs = irqs;
