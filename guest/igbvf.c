@@ -54,7 +54,8 @@ static void refill(struct igbvf *v, uint32_t count)
 	}
 	barrier();
 	/* The last one filled: a full ring is one short. */
-	vf_write(v, IGBVF_RDT, (r->use ? r->use : r->n) - 1);
+	vf_write(v, v->conf.compact ? IGBVF_COMPACT_RDT : IGBVF_RDT,
+		 (r->use ? r->use : r->n) - 1);
 	v->refills++;
 }
 
@@ -319,7 +320,7 @@ void igbvf_send(struct igbvf *v, uint32_t len)
 	r->eop[first] = (uint16_t)i;
 	r->use = next(r, i);
 	barrier();
-	vf_write(v, IGBVF_TDT, r->use);
+	vf_write(v, v->conf.compact ? IGBVF_COMPACT_TDT : IGBVF_TDT, r->use);
 	v->tails++;
 }
 
@@ -328,6 +329,14 @@ static unsigned int clean_tx(struct igbvf *v)
 	struct igbvf_ring *r = &v->tx;
 	unsigned int n = 0;
 
+	/* Progress by register: never outside what was submitted. */
+	if (v->conf.compact && r->clean != r->use) {
+		uint32_t head = vf_read(v, IGBVF_COMPACT_TDH);
+
+		v->heads++;
+		v->bad_heads +=
+			(head - r->clean) % r->n > (r->use - r->clean) % r->n;
+	}
 	for (; r->clean != r->use && n < r->n; n++) {
 		uint16_t eop = r->eop[r->clean];
 		volatile union igb_desc *d = &r->desc[eop];

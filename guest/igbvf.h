@@ -35,6 +35,7 @@ struct igbvf_conf {
 	unsigned int nth;     /* which of the VFs on the bus */
 	uint32_t tx_n, rx_n;  /* descriptors */
 	bool irq;	      /* for the rings, else DD is polled for */
+	bool compact;	      /* tails and heads in page 0 (compact layout) */
 	uint16_t vlan;	      /* filter and tag with it; 0: none */
 	uint16_t frame;	      /* largest frame: the SET_LPE message */
 	uint64_t tick_ns;     /* the watchdog's period: 2 s */
@@ -65,6 +66,7 @@ struct igbvf {
 	/* For the console. */
 	uint64_t links_up, links_down, reinits, reset_fails, mac_changes;
 	uint64_t mbx_timeouts, tails, refills, irqs[3];
+	uint64_t heads, bad_heads; /* compact: looks, and impossible ones */
 };
 
 /* Order of stat[] and last_stat[]. */

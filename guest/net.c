@@ -22,6 +22,8 @@ static void print_device(void)
 	       vf.link, vf.links_up, vf.links_down, vf.reinits, vf.reset_fails,
 	       vf.mac_changes, vf.mbx_timeouts, vf.tails, vf.refills,
 	       vf.irqs[0], vf.irqs[1], vf.irqs[2]);
+	if (vf.conf.compact)
+		printf("H heads=%lu bad=%lu\n", vf.heads, vf.bad_heads);
 	printf("C gprc=%lu gptc=%lu gorc=%lu gotc=%lu strangers=%lu "
 	       "probes=%lu\n",
 	       vf.stat[STAT_GPRC], vf.stat[STAT_GPTC], vf.stat[STAT_GORC],
@@ -137,6 +139,7 @@ static bool open_device(void)
 		.tx_n = (uint32_t)arg_u64("tx", 1024),
 		.rx_n = (uint32_t)arg_u64("rx", 1024),
 		.irq = mode && !strcmp(mode, "irq"),
+		.compact = arg_u64("compact", 0),
 		.vlan = (uint16_t)arg_u64("vlan", 0),
 		.frame = (uint16_t)arg_u64("frame", 1522),
 		.tick_ns = arg_u64("tick_ms", 2000) * 1000000,

@@ -137,18 +137,6 @@ static void answer_here(struct pf *pf, unsigned int vf)
 	v->counts.answered++;
 }
 
-/* An ack without CTS: a driver that does not know yet it must start over. */
-static void nack_here(struct pf *pf, unsigned int vf)
-{
-	struct pf_vf *v = &pf->vf[vf];
-	uint64_t now = now_ns();
-
-	if (v->st.cts || now - v->last_nack < NACK_EVERY_NS)
-		return;
-	v->last_nack = now;
-	send_word(pf, vf, MBX_NACK);
-}
-
 static void event_here(struct pf *pf, unsigned int vf,
 		       const struct pf_event *ev)
 {
@@ -181,6 +169,23 @@ void pf_event(struct pf *pf, unsigned int vf, const struct pf_event *ev)
 	trace_add(pf->trace, vf, "pf-callback", pf_event_name(ev->kind), 0,
 		  ev->kind);
 	v->fn(v->opaque, ev);
+}
+
+/*
+ * An ack without CTS comes from a driver that does not know yet that it must
+ * start over: its reset failed, or the PF forgot it.  It would wait for ever.
+ */
+static void acked(struct pf *pf, unsigned int vf)
+{
+	const struct pf_event ev = { .kind = PF_EV_KICK, .vf = vf };
+	struct pf_vf *v = &pf->vf[vf];
+	uint64_t now = now_ns();
+
+	v->counts.acks++;
+	if (v->st.cts || now - v->last_nack < NACK_EVERY_NS)
+		return;
+	v->last_nack = now;
+	pf_event(pf, vf, &ev);
 }
 
 static void vf_was_reset(struct pf *pf, unsigned int vf)
@@ -225,10 +230,8 @@ void pf_service(struct pf *pf)
 			pf_event(pf, n, &ev);
 		}
 		if (icr >> (IGB_MBVFICR_ACK_SHIFT + n) & 1) {
-			pf->vf[n].counts.acks++;
 			trace_add(pf->trace, n, "pf-ack", "", IGB_MBVFICR, icr);
-			if (!pf->vf[n].fn)
-				nack_here(pf, n);
+			acked(pf, n);
 		}
 	}
 }

@@ -52,7 +52,7 @@ static const uint64_t limit_ns[ST_MAX] = {
 	[ST_TRAPPED] = 1500 * MS,
 	[ST_ASKED] = 500 * MS,
 	[ST_ANSWERED] = 1500 * MS,
-	[ST_POSTED] = 5000 * MS,
+	[ST_POSTED] = 3000 * MS,
 };
 
 /*
@@ -183,6 +183,9 @@ static enum mbx_st refuse(struct vdev_mbx *m)
 void mbx_granted(struct vdev_mbx *m, const uint8_t *mac)
 {
 	mbx_state_apply(&m->state, &m->meaning);
+	/* Whatever we still had to say: it has just started over. */
+	if (m->meaning.op == MBX_OP_RESET)
+		m->pending = 0;
 	if (mac)
 		memcpy(m->state.mac, mac, 6);
 }
@@ -380,10 +383,17 @@ static bool all_seen(const struct vdev_mbx *m)
 
 static enum mbx_st too_long(struct vdev_mbx *m)
 {
-	if (all_seen(m))
+	if (all_seen(m)) {
 		m->counts.unread++;
-	else
-		m->counts.timeouts++;
+		return finish(m);
+	}
+	m->counts.timeouts++;
+	/*
+	 * An answer that came too late, or to nobody.  A stock driver may be
+	 * left with a word that says neither yes nor no, and wait for ever.
+	 */
+	if (m->st == ST_ANSWERED)
+		m->pending |= POST_RESET;
 	return finish(m);
 }
 

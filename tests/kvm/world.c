@@ -78,7 +78,7 @@ static void create_nic(struct world *w, const struct nic_conf *conf)
 
 static void create_pf(struct world *w, unsigned int vfs)
 {
-	struct pf_conf pc = { .vfs = vfs };
+	struct pf_conf pc = { .vfs = vfs, .trace = w->trace };
 	struct err e = { 0 };
 	struct pdev *p;
 	char spec[128];
@@ -114,6 +114,17 @@ static void console(void *opaque, const void *buf, size_t len)
 	pthread_mutex_unlock(&g->lock);
 }
 
+static void create_mailbox(struct world *w, unsigned int i)
+{
+	struct world_guest *g = &w->g[i];
+	struct vdev_mbx_conf mc = { .trace = w->trace, .unit = i };
+	struct err e = { 0 };
+
+	must(pf_claim(&g->port, w->pf, i, "guest", &e), &e, "claim");
+	mc.port = g->port;
+	must(vdev_mbx_open(&g->mbx, g->v, &mc, &e), &e, "mailbox");
+}
+
 static void create_guest(struct world *w, unsigned int i,
 			 const struct world_conf *c)
 {
@@ -147,6 +158,8 @@ static void create_guest(struct world *w, unsigned int i,
 	     "vdev");
 	must(vdev_bind(g->v, p, VDEV_SOFTWARE, &e), &e, "bind");
 	must(vm_pci_add(g->vm, vdev_func(g->v), -1, &e), &e, "plug");
+	if (c->mailbox)
+		create_mailbox(w, i);
 	w->n = i + 1;
 }
 
@@ -159,6 +172,7 @@ static void *run_loop(void *arg)
 void world_create(struct world *w, const struct world_conf *c)
 {
 	memset(w, 0, sizeof(*w));
+	w->trace = c->trace;
 	strcpy(w->dir, "/tmp/world-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	assert_int_equal(loop_create(&w->loop), 0);
@@ -166,6 +180,40 @@ void world_create(struct world *w, const struct world_conf *c)
 	create_pf(w, c->guests);
 	for (unsigned int i = 0; i < c->guests; i++)
 		create_guest(w, i, c);
+}
+
+static void pf_dies(void *opaque)
+{
+	struct world *w = opaque;
+
+	pf_close(w->pf);
+	w->pf = NULL;
+}
+
+void world_pf_dies(struct world *w)
+{
+	world_call(w, w->loop, pf_dies, w);
+}
+
+static void pf_again(void *opaque)
+{
+	struct world *w = opaque;
+
+	create_pf(w, w->n);
+	for (unsigned int i = 0; i < w->n; i++) {
+		struct world_guest *g = &w->g[i];
+		struct err e = { 0 };
+
+		vdev_mbx_set_port(g->mbx, NULL);
+		pf_port_close(g->port);
+		must(pf_claim(&g->port, w->pf, i, "guest", &e), &e, "claim");
+		assert_int_equal(vdev_mbx_set_port(g->mbx, g->port), 0);
+	}
+}
+
+void world_pf_again(struct world *w)
+{
+	world_call(w, w->loop, pf_again, w);
 }
 
 void world_start(struct world *w)
@@ -223,6 +271,11 @@ void world_destroy(struct world *w)
 	}
 	loop_stop(w->loop);
 	pthread_join(w->loop_thread, NULL);
+	for (unsigned int i = 0; i < w->n; i++) {
+		vdev_mbx_close(w->g[i].mbx);
+		pf_port_close(w->g[i].port);
+	}
+	loop_once(w->loop, 0); /* calls that were on their way */
 	for (unsigned int i = 0; i < w->n; i++) {
 		struct world_guest *g = &w->g[i];
 

@@ -18,6 +18,7 @@
 #include "igb/pf.h"
 #include "nic/nic.h"
 #include "nic/serve.h"
+#include "vdev/mbx.h"
 #include "vdev/vdev.h"
 #include "vmm/vm.h"
 
@@ -26,6 +27,8 @@
 struct world_guest {
 	struct vm *vm;
 	struct vdev *v;
+	struct pf_port *port; /* with a mailbox */
+	struct vdev_mbx *mbx;
 	pthread_mutex_t lock;
 	char *out; /* all it printed, NUL-terminated */
 	size_t len;
@@ -39,6 +42,7 @@ struct world {
 	pthread_t nic_thread, loop_thread;
 	struct pf *pf;
 	char dir[64];
+	struct trace *trace;
 	unsigned int n;
 	struct world_guest g[WORLD_GUESTS];
 };
@@ -48,7 +52,13 @@ struct world_conf {
 	const char *kernel;	    /* the guest "net" */
 	unsigned int guests;
 	const char *append[WORLD_GUESTS];
+	bool mailbox;	     /* virtualised on demand; else the PF answers */
+	struct trace *trace; /* for PF driver and mailboxes, or NULL */
 };
+
+/* The PF driver dies as if killed; and a new one takes its place. */
+void world_pf_dies(struct world *w);
+void world_pf_again(struct world *w);
 
 /* Everything is there and nothing runs; world_start() lets it go. */
 void world_create(struct world *w, const struct world_conf *c);
