@@ -76,9 +76,11 @@ static int next(struct ctl_client *c, json_t **out, struct err *e)
 		ssize_t n;
 
 		if (c->room - c->len < 4096) {
-			char *buf = realloc(c->buf, c->room + 65536);
+			char *buf = NULL;
 
-			if (!buf || c->room >= REPLY_MAX)
+			if (c->room < REPLY_MAX)
+				buf = realloc(c->buf, c->room + 65536);
+			if (!buf)
 				return err_set(e, -ENOMEM,
 					       "%s: the answer is too long",
 					       c->name);

@@ -416,8 +416,10 @@ void ctl_server_destroy(struct ctl_server *s)
 
 	if (!s)
 		return;
-	while (s->calls)
-		ctl_fail(s->calls, -ESHUTDOWN, NULL);
+	for (struct ctl_call *c = s->calls, *next; c; c = next) {
+		next = c->next;
+		ctl_fail(c, -ESHUTDOWN, NULL);
+	}
 	for (unsigned int i = 0; i < CTL_CONNS; i++)
 		if (s->conn[i].fd >= 0)
 			hang_up(&s->conn[i]);

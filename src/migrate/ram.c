@@ -257,7 +257,7 @@ int ram_decode(struct ram_codec *c, const struct ram_target *t,
 	ret = get_chunk(&in, t, &k, e);
 	if (ret == 0)
 		ret = unpack(c, &in, k.codec, chunk_bytes(&k), &data, e);
-	if (ret < 0)
+	if (ret < 0 || !data)
 		return ret;
 	n = place(&k, t, to);
 	for (unsigned int i = 0; i < n; i++) {

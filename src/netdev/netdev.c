@@ -332,9 +332,9 @@ int netdev_load(struct netdev *nd, struct wire_in *in, struct err *e)
 
 int netdev_ready(struct netdev *nd, struct err *e)
 {
-	int ret;
+	int grant = nd->grant, ret;
 
-	switch (nd->grant) {
+	switch (grant) {
 	case GRANT_ASKED: return 0;
 	case GRANT_REFUSED:
 		return err_set(e, -EPERM,

@@ -125,11 +125,10 @@ void nic_ims_write(struct nic *nic, uint32_t v)
 
 void nic_raise_queue(struct nic *nic, struct nic_queue *q, bool tx)
 {
-	struct nic_vf *vf = nic_queue_vf(nic, q);
 	uint32_t entry;
 
-	if (vf) {
-		entry = vf->ivar >> (16 * q->local + 8 * tx);
+	if (nic_is_vf(q->fn)) {
+		entry = nic_queue_vf(nic, q)->ivar >> (16 * q->local + 8 * tx);
 		if (entry & IGB_IVAR_VALID &&
 		    (entry & IGB_IVAR_VECTOR) < IGB_VECTORS_VF)
 			nic_raise(nic, q->fn, 1u << (entry & IGB_IVAR_VECTOR));

@@ -241,7 +241,7 @@ static int step(struct vfu_server *s, uint64_t iova, const void *in, void *out,
 	if (in) {
 		memcpy(m->va + off, in, *n);
 		vfu_dma_log(&s->dma, iova, *n);
-	} else {
+	} else if (out) {
 		memcpy(out, m->va + off, *n);
 	}
 leave:

@@ -256,7 +256,7 @@ int selection_each(struct selection *s, const char *patterns, selection_fn fn,
 		   void *opaque, struct err *e)
 {
 	char *copy = strdup(patterns), *save = NULL, *p;
-	uint8_t **seen = calloc(s->nmod, sizeof(*seen));
+	uint8_t **seen = calloc(s->nmod + 1, sizeof(*seen));
 	int ret = copy && seen ? 0 : -ENOMEM;
 
 	for (p = ret ? NULL : strtok_r(copy, ",", &save); p;
