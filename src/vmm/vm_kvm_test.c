@@ -20,7 +20,7 @@
 #include "vmm/testdev.h"
 #include "vmm/vm.h"
 
-#define LIMIT_MS 20000
+#define LIMIT_MS 60000
 #define MEM	 (64ul << 20)
 
 static const char *guest;

@@ -2,13 +2,17 @@
  * Boot an image with nothing but the VMM: console on standard output and
  * input, exit counts at the end.
  *
- *	boot [-c CPUS] [-m MIB] [-i INITRD] [-a APPEND] [-t SECONDS] KERNEL
+ *	boot [-c CPUS] [-m MIB] [-i INITRD] [-a APPEND] [-t SECONDS]
+ *	    [-M SECONDS] KERNEL
  *
+ * With -M the guest moves to a new VM, here in this process, that often.
  * The exit status is the test guest's, 0 for a poweroff, 3 for any other end.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -21,16 +25,65 @@ static void console(void *opaque, const void *buf, size_t len)
 		exit(4);
 }
 
+static struct vm *vm;
+static pthread_mutex_t vm_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void *feed(void *arg)
 {
 	char buf[256];
 	ssize_t n;
 
 	while ((n = read(STDIN_FILENO, buf, sizeof(buf))) > 0)
-		for (size_t done = 0; done < (size_t)n; usleep(1000))
-			done += vm_console_in(arg, buf + done,
-					      (size_t)n - done);
+		for (size_t done = 0; done < (size_t)n; usleep(1000)) {
+			pthread_mutex_lock(&vm_lock);
+			done += vm_console_in(vm, buf + done, (size_t)n - done);
+			pthread_mutex_unlock(&vm_lock);
+		}
 	return NULL;
+}
+
+/* The guest goes on in a new VM; the old one is gone. */
+static int move(struct vm_config cfg, struct err *e)
+{
+	static const char zero[PAGE_SIZE];
+	uint64_t t0 = now_ns();
+	struct wire_out o;
+	struct wire_in in;
+	struct vm *to = NULL;
+	size_t size;
+	void *buf;
+	int ret;
+
+	cfg.kernel = NULL;
+	ret = vm_create(&to, &cfg, e);
+	if (ret)
+		return ret;
+	size = vm_state_max(vm);
+	buf = malloc(size);
+	if (!buf)
+		return -ENOMEM;
+	wire_out_init(&o, buf, size);
+	pthread_mutex_lock(&vm_lock);
+	ret = vm_pause(vm);
+	if (!ret)
+		ret = vm_save(vm, &o);
+	for (uint64_t p = 0; !ret && p < vm_pages(vm); p++)
+		if (memcmp(vm_page_ptr(vm, p), zero, PAGE_SIZE) != 0)
+			memcpy(vm_page_ptr(to, p), vm_page_ptr(vm, p),
+			       PAGE_SIZE);
+	wire_in_init(&in, buf, wire_used(&o));
+	if (!ret)
+		ret = vm_load(to, &in, e);
+	if (!ret) {
+		vm_destroy(vm);
+		vm = to;
+		ret = vm_start(vm, e);
+	}
+	pthread_mutex_unlock(&vm_lock);
+	free(buf);
+	fprintf(stderr, "\nboot: moved in %.1f ms\n",
+		(double)(now_ns() - t0) / 1e6);
+	return ret;
 }
 
 int main(int argc, char **argv)
@@ -41,18 +94,18 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 	struct vm_exit_counts n;
 	uint64_t t0, t1, t2;
-	int opt, limit = 60, code;
+	int opt, limit = 60, every = 0, code;
 	enum vm_end end;
 	pthread_t input;
-	struct vm *vm;
 
-	while ((opt = getopt(argc, argv, "c:m:i:a:t:H")) != -1)
+	while ((opt = getopt(argc, argv, "c:m:i:a:t:M:H")) != -1)
 		switch (opt) {
 		case 'c': cfg.cpus = (unsigned int)atoi(optarg); break;
 		case 'm': cfg.mem = (uint64_t)atoi(optarg) << 20; break;
 		case 'i': cfg.initrd = optarg; break;
 		case 'a': cfg.append = optarg; break;
 		case 't': limit = atoi(optarg); break;
+		case 'M': every = atoi(optarg); break;
 		case 'H': cfg.hugepages = true; break;
 		default: return 64;
 		}
@@ -66,9 +119,16 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	t1 = now_ns();
-	if (pthread_create(&input, NULL, feed, vm))
+	if (pthread_create(&input, NULL, feed, NULL))
 		return 1;
-	end = vm_wait(vm, limit * 1000, &code);
+	do {
+		end = vm_wait(vm, (every ? every : limit) * 1000, &code);
+		if (every && end == VM_RUNS && move(cfg, &e)) {
+			fprintf(stderr, "%s\n", e.text);
+			_exit(5);
+		}
+	} while (every && end == VM_RUNS &&
+		 now_ns() - t1 < limit * 1000000000ul);
 	t2 = now_ns();
 	vm_exit_counts(vm, -1, &n);
 	fprintf(stderr, "\nboot: %s (%d), created in %.1f ms, ran %.1f ms;",
