@@ -1,0 +1,216 @@
+/*
+ * What shadowing costs: getting in and out, a frame passed through, and the
+ * same with real vCPUs where there is /dev/kvm.
+ *
+ * usage: shadow_bench [GUEST]
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "shadow/sim.h"
+#include "world.h"
+
+#define DEVICES 8 /* of two rings each: 16 queues */
+#define ROUNDS	300
+#define FRAMES	50000u
+#define WINDOW	3 /* seconds a throughput is measured over */
+
+static struct sim dev[DEVICES];
+static const char *kernel;
+
+static void no_log(enum log_level level, const char *line, void *opaque)
+{
+}
+
+static int by_value(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static void print_times(const char *what, uint64_t *ns, unsigned int n)
+{
+	qsort(ns, n, sizeof(*ns), by_value);
+	printf("%-44s median %8.1f us   p99 %8.1f us\n", what,
+	       (double)ns[n / 2] / 1e3, (double)ns[n * 99 / 100] / 1e3);
+}
+
+static void start(struct sim *s, enum shadow_method method, bool full)
+{
+	struct sim_opts o = { .seed = 1,
+			      .nrx = 256,
+			      .ntx = 256,
+			      .shadow = { .method = method,
+					  .full = full,
+					  .poll_ns = SHADOW_POLL_OFF } };
+
+	assert_int_equal(sim_init(s, &o), 0);
+	sim_guest_up(s);
+	sim_guest_post(s, o.nrx);
+}
+
+static void toggle(enum shadow_method method, unsigned int devices,
+		   const char *name)
+{
+	static uint64_t in[ROUNDS], out[ROUNDS], pause[ROUNDS];
+	struct shadow_stats st;
+	char what[64];
+
+	for (unsigned int i = 0; i < devices; i++)
+		start(&dev[i], method, false);
+	for (unsigned int n = 0; n < ROUNDS; n++) {
+		in[n] = out[n] = pause[n] = 0;
+		for (unsigned int i = 0; i < devices; i++) {
+			shadow_engage(dev[i].sh, IGB_ALLQ, NULL);
+			shadow_get_stats(dev[i].sh, &st);
+			in[n] += st.engage_ns;
+			pause[n] += st.paused_ns;
+		}
+		for (unsigned int i = 0; i < devices; i++) {
+			shadow_release(dev[i].sh, NULL);
+			shadow_get_stats(dev[i].sh, &st);
+			out[n] += st.release_ns;
+		}
+	}
+	for (unsigned int i = 0; i < devices; i++)
+		sim_fini(&dev[i]);
+	snprintf(what, sizeof(what), "%s, %u queues: engage", name,
+		 2 * devices);
+	print_times(what, in, ROUNDS);
+	snprintf(what, sizeof(what), "%s, %u queues: of it vCPUs stopped", name,
+		 2 * devices);
+	print_times(what, pause, ROUNDS);
+	snprintf(what, sizeof(what), "%s, %u queues: release", name,
+		 2 * devices);
+	print_times(what, out, ROUNDS);
+}
+
+/*
+ * A frame out and one in; only the time between the guest's tail write and
+ * the device's, and between the device's write-back and the guest's, counts.
+ */
+static double frames(bool full, bool engaged)
+{
+	struct sim *s = &dev[0];
+	uint64_t t, sum = 0;
+
+	start(s, SHADOW_CPU, full);
+	if (engaged)
+		shadow_engage(s->sh, IGB_ALLQ, NULL);
+	for (unsigned int i = 0; i < FRAMES; i++) {
+		sim_guest_send(s);
+		t = now_ns();
+		sim_guest_kick(s);
+		sum += now_ns() - t;
+		while (sim_dev_transmit(s))
+			;
+		sim_dev_receive(s, 1000);
+		if (i % 8 == 7) {
+			t = now_ns();
+			shadow_sync(s->sh);
+			sum += now_ns() - t;
+			sim_guest_poll(s, 16);
+			sim_guest_post(s, 16);
+		}
+	}
+	sim_settle(s);
+	if (s->fault)
+		printf("FAULT: %s\n", s->fault);
+	sim_fini(s);
+	return (double)sum / FRAMES;
+}
+
+static void frame_cost(void)
+{
+	double direct = frames(false, false);
+
+	printf("a frame out and one in, without exits: +%.0f ns shadowed, "
+	       "+%.0f ns full\n",
+	       frames(false, true) - direct, frames(true, true) - direct);
+}
+
+/* ---- with vCPUs ---- */
+
+static double rate(struct world *w)
+{
+	uint64_t a, b, t;
+
+	a = world_stat(w, 0, "T", "got") + world_stat(w, 1, "T", "got");
+	t = now_ns();
+	sleep(WINDOW);
+	b = world_stat(w, 0, "T", "got") + world_stat(w, 1, "T", "got");
+	return (double)(b - a) * 1e9 / (double)(now_ns() - t);
+}
+
+static void traffic(const char *args)
+{
+	struct world_conf c = { .kernel = kernel, .guests = 2 };
+	char append[2][160];
+	struct shadow_stats a, b;
+	struct shadow *sh[2];
+	struct shadow_opts o = { 0 };
+	double direct, shadowed, after;
+	struct world w;
+
+	for (unsigned int i = 0; i < 2; i++) {
+		snprintf(append[i], sizeof(append[i]),
+			 "id=%u stay=1 stat_ms=100 limit_s=120 %s", i + 1,
+			 args);
+		c.append[i] = append[i];
+	}
+	world_create(&w, &c);
+	for (unsigned int i = 0; i < 2; i++)
+		assert_int_equal(shadow_create(&sh[i], w.g[i].v, &o, NULL), 0);
+	world_start(&w);
+	for (unsigned int i = 0; i < 2; i++)
+		assert_true(world_reaches(&w, i, "T", "got", 1000, 30000));
+	direct = rate(&w);
+	for (unsigned int i = 0; i < 2; i++)
+		assert_int_equal(shadow_engage(sh[i], IGB_ALLQ, NULL), 0);
+	shadow_get_stats(sh[0], &a);
+	shadowed = rate(&w);
+	shadow_get_stats(sh[0], &b);
+	for (unsigned int i = 0; i < 2; i++)
+		assert_int_equal(shadow_release(sh[i], NULL), 0);
+	after = rate(&w);
+	printf("%-30s direct %7.0f frames/s, shadowed %7.0f (%.2f), again "
+	       "direct %7.0f (%.2f); irqs %llu polls %llu/%llu\n",
+	       args, direct, shadowed, shadowed / direct, after, after / direct,
+	       (unsigned long long)(b.irqs - a.irqs),
+	       (unsigned long long)(b.polls_hit - a.polls_hit),
+	       (unsigned long long)(b.polls - a.polls));
+	for (unsigned int i = 0; i < 2; i++)
+		shadow_destroy(sh[i]);
+	world_destroy(&w);
+}
+
+static void all(void **state)
+{
+	toggle(SHADOW_CPU, 1, "cpu");
+	toggle(SHADOW_CPU, DEVICES, "cpu");
+	toggle(SHADOW_IOMMU, 1, "iommu");
+	frame_cost();
+	if (!kernel || !world_possible())
+		return;
+	traffic("mode=poll size=1500");
+	traffic("mode=irq size=1500");
+	traffic("mode=irq size=82");
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(all) };
+
+	kernel = argc > 1 ? argv[1] : SHADOW_BENCH_GUEST;
+	log_set_sink(no_log, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
