@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/rights.h"
 #include "base/util.h"
 #include "cli/cmd.h"
 #include "cli/opt.h"
@@ -277,7 +278,9 @@ int cmd_nic(int argc, char **argv)
 		log_set_level(LOG_DEBUG);
 	log_set_prefix("nic");
 
-	ret = start(&c, &a, &e);
+	ret = rights_drop(RIGHTS_NIC, &e);
+	if (ret == 0)
+		ret = start(&c, &a, &e);
 	if (ret == 0)
 		ret = serve_run(c.serve);
 	ctl_server_destroy(c.ctl);

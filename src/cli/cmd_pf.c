@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/rights.h"
 #include "base/trace.h"
 #include "base/util.h"
 #include "cli/cmd.h"
@@ -311,7 +312,9 @@ int cmd_pf(int argc, char **argv)
 	c.name = a.name;
 	conf.vfs = (unsigned int)a.vfs;
 
-	ret = start(&c, &a, &conf, &e);
+	ret = rights_drop(RIGHTS_PF, &e);
+	if (ret == 0)
+		ret = start(&c, &a, &conf, &e);
 	if (ret == 0) {
 		log_info("VMs connect at %s", c.socket);
 		ret = loop_run(c.loop);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/rights.h"
 #include "cli/cmd.h"
 #include "cli/opt.h"
 #include "machine/move.h"
@@ -79,7 +80,9 @@ int cmd_receive(int argc, char **argv)
 		log_set_level(LOG_DEBUG);
 	log_set_prefix(cfg.name);
 
-	ret = machine_create(&m, &cfg, &e);
+	ret = rights_drop(RIGHTS_VM, &e);
+	if (ret == 0)
+		ret = machine_create(&m, &cfg, &e);
 	if (ret < 0)
 		return cmd_fail("receive", &e, ret);
 	ret = move_create(&mv, m, &e);

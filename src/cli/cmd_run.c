@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/rights.h"
 #include "base/util.h"
 #include "cli/cmd.h"
 #include "cli/opt.h"
@@ -91,7 +92,9 @@ int cmd_run(int argc, char **argv)
 		log_set_level(LOG_DEBUG);
 	log_set_prefix(cfg.name);
 
-	ret = machine_create(&m, &cfg, &e);
+	ret = rights_drop(RIGHTS_VM, &e);
+	if (ret == 0)
+		ret = machine_create(&m, &cfg, &e);
 	if (ret < 0)
 		return cmd_fail("run", &e, ret);
 	ret = move_create(&mv, m, &e);
