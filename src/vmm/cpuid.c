@@ -26,15 +26,6 @@ static struct kvm_cpuid2 *supported(int kvm)
 	return t;
 }
 
-int cpuid_create(struct vm *vm, struct err *e)
-{
-	vm->cpuid = supported(vm->kvm);
-	if (!vm->cpuid)
-		return err_set(e, -ENOTSUP,
-			       "KVM does not tell which CPU it can show");
-	return 0;
-}
-
 /* One thread a core, one package: as the MADT says, in the CPU's words. */
 static void topology(struct kvm_cpuid_entry2 *c, unsigned int id,
 		     unsigned int ncpus)
@@ -223,6 +214,25 @@ static int compare(const struct kvm_cpuid2 *t, const struct kvm_cpuid2 *here,
 				"with the same or a newer CPU",
 				f, x, lack);
 	}
+	return 0;
+}
+
+int cpuid_create(struct vm *vm, uint64_t mem, struct err *e)
+{
+	uint64_t end = RAM_HIGH + mem + WIN_HIGH_SIZE; /* roughly */
+	uint32_t bits;
+
+	vm->cpuid = supported(vm->kvm);
+	if (!vm->cpuid)
+		return err_set(e, -ENOTSUP,
+			       "KVM does not tell which CPU it can show");
+	bits = reg_of(find(vm->cpuid, 0x80000008, 0), REG(eax)) & 0xff;
+	if (bits && bits < 64 && end > 1ull << bits)
+		return err_set(
+			e, -EINVAL,
+			"this CPU has %u address bits, which leaves room for "
+			"%llu GiB of guest memory: give it less",
+			bits, ((1ull << bits) - 2 * WIN_HIGH_SIZE) >> 30);
 	return 0;
 }
 

@@ -177,7 +177,7 @@ void bus_cfg_write(struct vm *vm, uint32_t cf8, unsigned int byte,
 int bus_assign(struct vm *vm, struct err *e);
 
 /* cpuid.c */
-int cpuid_create(struct vm *vm, struct err *e);
+int cpuid_create(struct vm *vm, uint64_t mem, struct err *e);
 int cpuid_set(struct vcpu *c);
 void cpuid_put(struct wire_out *o, const struct kvm_cpuid2 *t);
 struct kvm_cpuid2 *cpuid_get(struct wire_in *in); /* free() it */

@@ -171,6 +171,8 @@ int vm_create(struct vm **out, const struct vm_config *cfg, struct err *e)
 	if (!ret)
 		ret = create_machine(vm, e);
 	if (!ret)
+		ret = cpuid_create(vm, cfg->mem, e);
+	if (!ret)
 		ret = mem_create(vm, cfg->mem, cfg->hugepages, e);
 	if (!ret) {
 		bus_pci_init(vm);
@@ -178,8 +180,6 @@ int vm_create(struct vm **out, const struct vm_config *cfg, struct err *e)
 		if (ret)
 			err_sys(e, ret, "KVM refuses the interrupt routes");
 	}
-	if (!ret)
-		ret = cpuid_create(vm, e);
 	if (!ret)
 		ret = vcpus_create(vm, e);
 	if (!ret && cfg->kernel)
