@@ -271,7 +271,8 @@ static void json_end(struct report *r)
 			for (int b = 0; b < REPORT_BUCKETS; b++) {
 				if (!f->bucket[b])
 					continue;
-				snprintf(ns, sizeof(ns), "%" PRIu64, (uint64_t)1 << b);
+				snprintf(ns, sizeof(ns), "%" PRIu64,
+					 (uint64_t)1 << b);
 				json_object_set_new(
 					h, ns,
 					json_integer((json_int_t)f->bucket[b]));

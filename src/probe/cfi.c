@@ -391,8 +391,11 @@ static bool run(struct cursor *k, const struct cie *cie, struct machine *m,
 			n = get_uleb(k);
 			saved_at(m, n, get_sleb(k) * cie->data_align);
 			break;
+		case 0x07: /* undefined */
+			if (get_uleb(k) == cie->ra)
+				m->row.outermost = true;
+			break;
 		case 0x06:
-		case 0x07:
 		case 0x08: get_uleb(k); break;
 		case 0x09:
 			get_uleb(k);

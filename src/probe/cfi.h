@@ -36,6 +36,7 @@ struct cfi_row {
 	int64_t lowest_save;
 	int64_t rbp_save; /* where rbp is saved, relative to the CFA, or 0 */
 	bool signal;	  /* a signal frame: its pc is exact */
+	bool outermost;	  /* there is no return address: _start */
 };
 
 struct cfi_fde {

@@ -239,6 +239,8 @@ static int call_by_frame(struct hit *h, uint64_t slot, uint64_t ra, uint64_t to,
  */
 static int swap_address(struct hit *h, uint64_t slot, uint64_t ra)
 {
+	if (!h->en->ops->exec(h->en->t, ra))
+		return -EFAULT; /* no caller: not a return address */
 	if (pend_swap_push(h->st, slot, ra) < 0)
 		return -ENOMEM;
 	if (write_u64(h->en, slot, tramp_swap(h->en->tramp)) < 0) {

@@ -119,6 +119,7 @@ struct probe_func {
 	bool self_jump;	 /* jumps to its own entry */
 	bool indirect;	 /* has an undecided jmp * */
 	bool unwind;	 /* has an FDE */
+	bool outermost;	 /* has no caller and never returns: _start */
 	bool named;	 /* by a symbol, not made up */
 	bool writes_r11; /* so that it may hold an argument at a jump */
 	/* No branch of its own lands in the first bytes after the entry. */

@@ -647,6 +647,7 @@ int finder_sites(const struct finder *f, struct probe_func *fn)
 	const struct depth at_start = { 0, DEPTH_UNKNOWN };
 	struct flow w = { .f = f, .im = f->im, .fn = fn };
 	const struct image_symbol *cold;
+	struct cfi_row row;
 	char name[512];
 
 	free(fn->site);
@@ -657,6 +658,8 @@ int finder_sites(const struct finder *f, struct probe_func *fn)
 	fn->span = fn->gap = 0;
 	fn->self_jump = fn->indirect = fn->writes_r11 = false;
 
+	cfi_row(&f->im->cfi, fn->addr, &row);
+	fn->outermost = row.outermost;
 	entry_site(&w);
 	if (w.err || !fn->size ||
 	    !add_part(&w, fn->addr, fn->addr + fn->size, true))

@@ -120,6 +120,14 @@ static int op_stack(struct probe_target *t, int tid, uint64_t sp,
 	return 0;
 }
 
+static bool op_exec(struct probe_target *t, uint64_t addr)
+{
+	struct maps_line l;
+	uint64_t prev;
+
+	return !maps_find(0, addr, &l, &prev) && l.exec;
+}
+
 static int op_unwind_add(struct probe_target *t, uint64_t eh)
 {
 	if (__register_frame)
@@ -141,6 +149,7 @@ static const struct probe_target_ops inproc_ops = {
 	.alloc = op_alloc,
 	.free = op_free,
 	.stack = op_stack,
+	.exec = op_exec,
 	.unwind_add = op_unwind_add,
 	.unwind_del = op_unwind_del,
 	.red_zone = true,
@@ -209,6 +218,8 @@ static void on_trap(int sig, siginfo_t *si, void *context)
 		ret = th ? engine_hit(ip->en, th, &r) : -ENOMEM;
 		probe_inside = false;
 	}
+	if (ret == -ENOENT)
+		ret = jump_pass(&r);
 	/* A breakpoint somebody met while an earlier session was ending. */
 	for (old = ip->before_us; ret == -ENOENT && old; old = old->before_us)
 		ret = engine_pass(old->en, &r);

@@ -47,28 +47,65 @@ static bool returns_twice(const char *name)
 	return false;
 }
 
-static bool entered_at(const struct engine *en, uint64_t lo, uint64_t hi)
+/* Where jumps of all the functions lead, sorted: none may land in a patch. */
+struct landings {
+	uint64_t *at;
+	size_t n;
+};
+
+static int by_address(const void *a, const void *b)
 {
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static int find_landings(const struct engine *en, struct landings *l)
+{
+	size_t most = 0;
+
+	for (size_t i = 0; i < en->nfunc; i++)
+		most += en->func[i].fn->nsite;
+	l->n = 0;
+	l->at = calloc(most + 1, sizeof(*l->at));
+	if (!l->at)
+		return -ENOMEM;
 	for (size_t i = 0; i < en->nfunc; i++) {
 		const struct engine_func *f = &en->func[i];
 
 		for (size_t k = 0; k < f->fn->nsite; k++) {
 			const struct probe_site *s = &f->fn->site[k];
-			uint64_t to = s->target + f->bias;
-			uint64_t at = s->addr + f->bias;
 
-			if (s->target && to > lo && to < hi)
-				return true;
-			if (at >= lo && at < hi &&
-			    f->fn->addr + f->bias != lo && s->kind == SITE_FALL)
-				return true;
+			/* A function that runs on into the next keeps a
+			 * breakpoint of its own there. */
+			if (s->kind == SITE_FALL)
+				l->at[l->n++] = s->addr + f->bias + 1;
+			else if (s->target && !s->to_entry)
+				l->at[l->n++] = s->target + f->bias;
 		}
 	}
-	return false;
+	qsort(l->at, l->n, sizeof(*l->at), by_address);
+	return 0;
+}
+
+/* Does anything land beyond lo and before hi? */
+static bool lands_in(const struct landings *l, uint64_t lo, uint64_t hi)
+{
+	size_t from = 0, to = l->n;
+
+	while (from < to) {
+		size_t mid = (from + to) / 2;
+
+		if (l->at[mid] <= lo)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	return from < l->n && l->at[from] < hi;
 }
 
 /* Length of the instructions a patch at 'at' displaces, or 0 if it may not. */
-static unsigned int displaced(const struct engine *en,
+static unsigned int displaced(const struct landings *l,
 			      const struct engine_func *f, uint64_t *at)
 {
 	uint64_t lo = f->fn->addr + f->bias, end = lo + f->fn->room;
@@ -77,7 +114,7 @@ static unsigned int displaced(const struct engine *en,
 	struct insn in;
 
 	if (!f->track || !f->fn->nsite || f->fn->self_jump ||
-	    f->fn->site[0].kind != SITE_ENTRY ||
+	    f->fn->outermost || f->fn->site[0].kind != SITE_ENTRY ||
 	    f->fn->site[0].verdict == SITE_REFUSED || returns_twice(f->name))
 		return 0;
 	/* An indirect call must still find its endbr64. */
@@ -96,7 +133,7 @@ static unsigned int displaced(const struct engine *en,
 			return 0;
 		len += in.len;
 	}
-	if (entered_at(en, f->fn->addr + f->bias, lo + JUMP_BYTES))
+	if (lands_in(l, f->fn->addr + f->bias, lo + JUMP_BYTES))
 		return 0;
 	return len;
 }
@@ -178,25 +215,28 @@ int jump_prepare(struct jump **out, struct engine *en, struct err *e)
 {
 	uint64_t area = 0, size, at;
 	size_t n = 0, used = 0;
+	struct landings l;
 	struct jump *j;
-	int ret = 0;
+	int ret;
 
 	j = calloc(1, sizeof(*j));
 	if (!j)
 		return -ENOMEM;
 	j->func = calloc(en->nfunc + 1, sizeof(*j->func));
-	if (!j->func) {
+	ret = j->func ? find_landings(en, &l) : -ENOMEM;
+	if (ret < 0) {
+		free(j->func);
 		free(j);
-		return -ENOMEM;
+		return ret;
 	}
 	j->en = en;
 	j->fast = en->opt.count_only;
 	j->time = en->opt.count_only && !en->opt.no_latency;
 	for (size_t i = 0; i < en->nfunc; i++)
-		n += displaced(en, &en->func[i], &at) > 0;
+		n += displaced(&l, &en->func[i], &at) > 0;
 	size = ALIGN_UP((n + 1) * STUB_SIZE, PAGE_SIZE);
 	for (size_t i = 0; i < en->nfunc && !ret; i++) {
-		unsigned int len = displaced(en, &en->func[i], &at);
+		unsigned int len = displaced(&l, &en->func[i], &at);
 
 		if (!len)
 			continue;
@@ -218,6 +258,7 @@ int jump_prepare(struct jump **out, struct engine *en, struct err *e)
 			en->func[i].jump = true;
 		}
 	}
+	free(l.at);
 	if (ret < 0) {
 		free(j->func);
 		free(j);
@@ -246,34 +287,79 @@ static void sync_cores(void)
 		0);
 }
 
+/* Bytes [from, to) of each patch, as they are to be: ours or the file's. */
+static int write_part(struct jump *j, unsigned int from, unsigned int to,
+		      bool ours)
+{
+	uint8_t bytes[JUMP_BYTES];
+	int ret = 0;
+
+	for (size_t i = 0; i < j->en->nfunc && !ret; i++) {
+		const struct jump_func *f = &j->func[i];
+
+		if (!f->at)
+			continue;
+		if (ours)
+			jump_bytes(f, bytes);
+		else
+			memcpy(bytes, f->orig, JUMP_BYTES);
+		ret = j->en->ops->patch(j->en->t, f->at + from, bytes + from,
+					to - from);
+	}
+	return ret;
+}
+
+static int write_int3(struct jump *j)
+{
+	const uint8_t int3 = 0xcc;
+	int ret = 0;
+
+	for (size_t i = 0; i < j->en->nfunc && !ret; i++)
+		if (j->func[i].at)
+			ret = j->en->ops->patch(j->en->t, j->func[i].at, &int3,
+						1);
+	return ret;
+}
+
 /*
  * The bytes behind the first are only written while the first is a
- * breakpoint, and every core has seen that; the handler of a thread that
- * meets it waits in the old or goes to the new bytes, as 'armed' says.
+ * breakpoint, and every core has seen that; a thread that meets it is sent
+ * around the patch by its handler.  All patches go through each step
+ * together: a step costs a third of a millisecond.
  */
-static int write_five(struct jump *j, uint64_t at, const uint8_t *bytes,
-		      bool alone)
+static int write_all(struct jump *j, bool ours, bool alone)
 {
-	const struct probe_target_ops *ops = j->en->ops;
-	const uint8_t int3 = 0xcc;
 	int ret;
 
 	if (alone)
-		return ops->patch(j->en->t, at, bytes, JUMP_BYTES);
-	ret = ops->patch(j->en->t, at, &int3, 1);
+		return write_part(j, 0, JUMP_BYTES, ours);
+	ret = write_int3(j);
 	sync_cores();
 	if (!ret)
-		ret = ops->patch(j->en->t, at + 1, bytes + 1, JUMP_BYTES - 1);
+		ret = write_part(j, 1, JUMP_BYTES, ours);
 	sync_cores();
 	if (!ret)
-		ret = ops->patch(j->en->t, at, bytes, 1);
+		ret = write_part(j, 0, 1, ours);
 	sync_cores();
 	return ret;
 }
 
+/* The breakpoint of a moment: run the function from its displaced copy. */
+int jump_pass(struct probe_regs *r)
+{
+	const struct jump *j = jump_current;
+
+	for (size_t i = 0; j && i < j->en->nfunc; i++) {
+		if (j->func[i].at != r->rip)
+			continue;
+		r->rip = j->func[i].body;
+		return 0;
+	}
+	return -ENOENT;
+}
+
 int jump_arm(struct jump *j, bool alone)
 {
-	uint8_t bytes[JUMP_BYTES];
 	int ret = set_pointers(j);
 
 	if (ret < 0)
@@ -284,21 +370,13 @@ int jump_arm(struct jump *j, bool alone)
 	syscall(SYS_membarrier,
 		MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
 	jump_current = j;
-	for (size_t i = 0; i < j->en->nfunc && !ret; i++) {
-		if (!j->func[i].at)
-			continue;
-		jump_bytes(&j->func[i], bytes);
-		ret = write_five(j, j->func[i].at, bytes, alone);
-	}
-	return ret;
+	return write_all(j, true, alone);
 }
 
 /* The stubs stay: a thread may be in one, or have one on its stack. */
 void jump_disarm(struct jump *j)
 {
-	for (size_t i = 0; i < j->en->nfunc; i++)
-		if (j->func[i].at)
-			write_five(j, j->func[i].at, j->func[i].orig, false);
+	write_all(j, false, false);
 }
 
 /* The registers the engine asks for, as they were at the entry. */

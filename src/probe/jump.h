@@ -77,6 +77,9 @@ int jump_prepare(struct jump **out, struct engine *en, struct err *e);
 int jump_arm(struct jump *j, bool alone);
 void jump_disarm(struct jump *j);
 
+/* A breakpoint met while jumps are written: 0, or -ENOENT if not ours. */
+int jump_pass(struct probe_regs *r);
+
 /* The session whose stubs are live; set by jump_arm(). */
 extern struct jump *jump_current;
 

@@ -235,6 +235,14 @@ static int op_stack(struct probe_target *t, int tid, uint64_t sp,
 	return 0;
 }
 
+static bool op_exec(struct probe_target *t, uint64_t addr)
+{
+	struct maps_line l;
+	uint64_t prev;
+
+	return !maps_find(t->pid, addr, &l, &prev) && l.exec;
+}
+
 /* A function of the target, by name, in whichever file defines it. */
 static uint64_t remote_symbol(struct probe_target *t, const char *name)
 {
@@ -294,6 +302,7 @@ const struct probe_target_ops ptrace_ops = {
 	.alloc = op_alloc,
 	.free = op_free,
 	.stack = op_stack,
+	.exec = op_exec,
 	.unwind_add = op_unwind_add,
 	.unwind_del = op_unwind_del,
 	.red_zone = true,

@@ -44,6 +44,8 @@ struct probe_target_ops {
 	/* The stack that holds sp, for thread tid. */
 	int (*stack)(struct probe_target *t, int tid, uint64_t sp,
 		     struct probe_extent *x);
+	/* Is addr executable?  Or a return address it cannot be. */
+	bool (*exec)(struct probe_target *t, uint64_t addr);
 	/* Unwind data for [eh, ...) of the trampolines; may be NULL. */
 	int (*unwind_add)(struct probe_target *t, uint64_t eh);
 	void (*unwind_del)(struct probe_target *t, uint64_t eh);
