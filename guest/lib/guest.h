@@ -164,8 +164,9 @@ uint64_t pci_bar_addr(int devfn, unsigned int bar);
 volatile void *pci_bar(int devfn, unsigned int bar, uint64_t len);
 
 /*
- * Interrupts.  irq_count[v] goes up by one for each interrupt on vector v,
- * irq_count[0] for each of any;  use vectors 0x30..0x7f and 0x90..0xef.  Enable MSI-X, then set entries.
+ * Interrupts.  irq_count[v] goes up by one for each interrupt on vector v;
+ * use vectors 0x30..0x7f and 0x90..0xef.  irq_count[0] counts them all.
+ * Enable MSI-X, then set entries.
  */
 extern volatile uint32_t irq_count[256];
 void msix_enable(int devfn);

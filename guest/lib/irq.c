@@ -148,23 +148,22 @@ void timer_arm(uint8_t v, uint64_t ns)
 	wrmsr(MSR_TSC_DEADLINE, rdtsc() + ns_to_tsc(ns));
 }
 
-/* Vector 0x2f wakes us at the end of the time. */
+/*
+ * Vector 0x2f wakes us at the end of the time.  It may fire before we have
+ * halted, as may any other: only a count of all of them, taken before the
+ * last look at what we wait for, tells that there is nothing more to come.
+ */
 bool irq_wait(uint8_t v, uint32_t seen, uint64_t timeout_ns)
 {
-	uint64_t end = now_ns() + timeout_ns;
+	uint64_t end = now_ns() + timeout_ns, now;
 
-	if (irq_count[v] != seen)
-		return true;
-	timer_arm(0x2f, timeout_ns);
-	/*
-	 * Whoever is held up between the look and the halt finds that an
-	 * interrupt, the timer's above all, has come meanwhile.
-	 */
 	for (;;) {
 		uint32_t all = irq_count[0];
 
-		if (irq_count[v] != seen || now_ns() >= end)
+		now = now_ns();
+		if (irq_count[v] != seen || now >= end)
 			break;
+		timer_arm(0x2f, end - now);
 		halt_if(&irq_count[0], all);
 	}
 	wrmsr(MSR_TSC_DEADLINE, 0);

@@ -146,7 +146,7 @@ interrupt:
 	push	%rdx
 	mov	24(%rsp), %eax
 	lock incl irq_count(, %rax, 4)
-	lock incl irq_count		/* [0]: all of them */
+	lock incl irq_count		/* [0]: of any vector */
 	mov	$MSR_X2_EOI, %ecx
 	xor	%eax, %eax
 	xor	%edx, %edx
