@@ -54,8 +54,7 @@ static void refill(struct igbvf *v, uint32_t count)
 	}
 	barrier();
 	/* The last one filled: a full ring is one short. */
-	vf_write(v, v->conf.compact ? IGBVF_COMPACT_RDT : IGBVF_RDT,
-		 (r->use ? r->use : r->n) - 1);
+	vf_write(v, r->tail, (r->use ? r->use : r->n) - 1);
 	v->refills++;
 }
 
@@ -275,6 +274,8 @@ bool igbvf_open(struct igbvf *v, const struct igbvf_conf *conf)
 	read_stats(v, v->last_stat);
 	ring_alloc(&v->tx, conf->tx_n);
 	ring_alloc(&v->rx, conf->rx_n);
+	v->tx.tail = conf->compact ? IGBVF_COMPACT_TDT : IGBVF_TDT;
+	v->rx.tail = conf->compact ? IGBVF_COMPACT_RDT : IGBVF_RDT;
 	ring_clean(&v->tx);
 	ring_clean(&v->rx);
 	v->last_reset = now_ns();
@@ -320,7 +321,7 @@ void igbvf_send(struct igbvf *v, uint32_t len)
 	r->eop[first] = (uint16_t)i;
 	r->use = next(r, i);
 	barrier();
-	vf_write(v, v->conf.compact ? IGBVF_COMPACT_TDT : IGBVF_TDT, r->use);
+	vf_write(v, r->tail, r->use);
 	v->tails++;
 }
 

@@ -28,6 +28,7 @@ struct igbvf_ring {
 	uint8_t *buf;		/* IGBVF_BUF bytes for each descriptor */
 	uint16_t *eop;		/* TX: where the packet begun here ends */
 	uint32_t n, use, clean; /* next_to_use, next_to_clean */
+	uint32_t tail;		/* register */
 };
 
 /* How the driver is to behave; filled by the caller. */
@@ -35,7 +36,7 @@ struct igbvf_conf {
 	unsigned int nth;     /* which of the VFs on the bus */
 	uint32_t tx_n, rx_n;  /* descriptors */
 	bool irq;	      /* for the rings, else DD is polled for */
-	bool compact;	      /* tails and heads in page 0 (compact layout) */
+	bool compact;	      /* tails in page 0, as the software NIC offers */
 	uint16_t vlan;	      /* filter and tag with it; 0: none */
 	uint16_t frame;	      /* largest frame: the SET_LPE message */
 	uint64_t tick_ns;     /* the watchdog's period: 2 s */

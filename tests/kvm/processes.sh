@@ -13,7 +13,7 @@ dir=$(mktemp -d /tmp/processes-XXXXXX) || exit 1
 mkdir "$dir/ctl"
 PAGURUS_DIR=$dir/ctl
 export PAGURUS_DIR
-pids='' fail=0
+pids='' fail=0 vm0='' vm1=''
 
 end() {
 	for p in $pids; do
