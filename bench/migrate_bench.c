@@ -279,7 +279,9 @@ int main(int argc, char **argv)
 	ca = test_ca_new();
 	test_ca_issue(ca, path, "bench");
 	test_ca_free(ca);
-	src.ram = (struct host_ram){ .size = ram_bytes, .page = PAGE_SIZE };
+	src.ram = (struct host_ram){ .size = ram_bytes,
+				     .page = PAGE_SIZE,
+				     .fd = -1 };
 	src.ram.guest = src.ram.backing = make_ram(true);
 	dst = make_ram(false);
 

@@ -41,6 +41,7 @@ struct move {
 	struct mig_plan plan;
 	struct mig_result result;
 	enum mig_outcome outcome;
+	json_t *last_stats; /* of devices that have been retired */
 	int ret;
 	struct err err;
 	struct mig_sample sample[SAMPLES_MAX];
@@ -260,9 +261,34 @@ static void in_loop_stats(void *opaque)
 static json_t *op_device_stats(struct mig_vm *vm)
 {
 	struct carried c = { 0 };
+	struct move *mv = MV(vm);
 
-	carry(MV(vm), in_loop_stats, &c);
+	if (mv->last_stats) {
+		c.json = mv->last_stats;
+		mv->last_stats = NULL;
+	} else {
+		carry(mv, in_loop_stats, &c);
+	}
 	return c.json;
+}
+
+/* Until the filters go, others on the same card send to a VF nobody reads. */
+static void in_loop_gone(void *opaque)
+{
+	struct carried *c = opaque;
+	struct machine *m = c->mv->m;
+
+	in_loop_stats(c);
+	c->mv->last_stats = c->json;
+	for (unsigned int i = 0; i < machine_ndevs(m); i++)
+		netdev_retire(machine_dev(m, i)->nd);
+}
+
+static void op_gone(struct mig_vm *vm)
+{
+	struct carried c = { 0 };
+
+	carry(MV(vm), in_loop_gone, &c);
 }
 
 static const struct mig_vm_ops ops = {
@@ -281,6 +307,7 @@ static const struct mig_vm_ops ops = {
 	.throttle = op_throttle,
 	.part = op_part,
 	.save = op_save,
+	.gone = op_gone,
 	.device_stats = op_device_stats,
 };
 
@@ -370,6 +397,8 @@ static void clear(struct move *mv)
 {
 	mig_source_destroy(mv->source);
 	chan_tls_free(mv->tls);
+	json_decref(mv->last_stats);
+	mv->last_stats = NULL;
 	json_decref(mv->result.devices);
 	mv->result.devices = NULL;
 	mv->source = NULL;

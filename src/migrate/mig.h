@@ -70,6 +70,11 @@ struct mig_vm_ops {
 	/* State part n: its name, or NULL behind the last. */
 	const char *(*part)(struct mig_vm *vm, unsigned int n);
 	int (*save)(struct mig_vm *vm, unsigned int n, struct wire_out *o);
+	/*
+	 * It runs there: let go at once of what others on this host may still
+	 * send it (filters); the rest can wait.  May be NULL.
+	 */
+	void (*gone)(struct mig_vm *vm);
 	/* What devices did, for the report: a new object, or NULL. */
 	json_t *(*device_stats)(struct mig_vm *vm);
 

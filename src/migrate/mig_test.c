@@ -87,6 +87,7 @@ static void machine_init(struct machine *m, const struct mig_vm_ops *ops,
 	memset(m, 0, sizeof(*m));
 	m->vm.ops = ops;
 	pthread_mutex_init(&m->lock, NULL);
+	m->ram.fd = -1;
 	m->ram.size = RAM_BYTES;
 	m->ram.page = PAGE_SIZE;
 	m->ram.guest = m->ram.backing = aligned_alloc(PAGE_SIZE, RAM_BYTES);

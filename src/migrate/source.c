@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/bitmap.h"
 #include "base/log.h"
@@ -314,6 +315,38 @@ static void set_throttle(struct mig_source *s, unsigned int percent)
 }
 
 /*
+ * Pages that nobody ever touched are zero here as they are there: to read
+ * them would only make them.  What is touched from now on is in the log.
+ */
+static void skip_holes(struct mig_source *s)
+{
+	const struct host_ram *ram;
+	size_t n = s->vm->ops->ram(s->vm, &ram), base = 0;
+
+	for (size_t i = 0; i < n; base += ram[i++].size >> PAGE_SHIFT) {
+		const struct host_ram *r = &ram[i];
+		off_t end = (off_t)(r->fd_offset + r->size);
+		off_t hole = (off_t)r->fd_offset, data;
+
+		while (r->fd >= 0 && hole < end) {
+			data = lseek(r->fd, hole, SEEK_DATA);
+			if (data < 0 ? errno != ENXIO : data < hole)
+				break; /* no such knowledge: send all */
+			if (data < 0 || data > end)
+				data = end;
+			bitmap_clear_range(
+				s->dirty,
+				base + ((uint64_t)hole - r->fd_offset) /
+						PAGE_SIZE,
+				(size_t)(data - hole) / PAGE_SIZE);
+			hole = data < end ? lseek(r->fd, data, SEEK_HOLE) : end;
+			if (hole <= data)
+				break;
+		}
+	}
+}
+
+/*
  * Pre-copy: until what is left can be sent within the allowed outage.
  * Speed is in pages, measured over rounds after the first, whose zero pages
  * would flatter it.
@@ -326,6 +359,7 @@ static int precopy(struct mig_source *s, struct err *e)
 
 	enter(s, MIG_PRECOPY);
 	bitmap_set_range(s->dirty, 0, s->pages);
+	skip_holes(s);
 	for (unsigned int n = 0; n < ROUNDS_MAX; n++) {
 		const struct mig_round *r;
 
@@ -596,6 +630,8 @@ static enum mig_outcome hand_over(struct mig_source *s, struct err *e)
 			 err_text(&why, ret));
 		return find_out(s, s->p.recovery_ms, e);
 	}
+	if (s->vm->ops->gone)
+		s->vm->ops->gone(s->vm);
 	proto_send(s->main, SEC_BYE, NULL, 0);
 	return MIG_RUNS_THERE;
 }

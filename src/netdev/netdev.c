@@ -291,6 +291,16 @@ void netdev_release(struct netdev *nd)
 	}
 }
 
+void netdev_retire(struct netdev *nd)
+{
+	struct netvf *vf = nd->vf;
+
+	trace(nd, "retire", 0);
+	vdev_mbx_set_port(nd->mbx, NULL);
+	pf_port_close(vf->port);
+	vf->port = NULL;
+}
+
 /* ---- destination ---- */
 
 static void granted(void *opaque, const struct pf_verdict *v)

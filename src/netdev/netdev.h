@@ -76,6 +76,9 @@ void netdev_save(struct netdev *nd, struct wire_out *o);
 /* Back to direct, wherever it got to. */
 void netdev_release(struct netdev *nd);
 
+/* It runs elsewhere: the VF goes back to its PF driver, filters and all. */
+void netdev_retire(struct netdev *nd);
+
 /* ---- destination ---- */
 
 /* RAM is loaded, nothing runs. */
