@@ -3,8 +3,10 @@
  * input, exit counts at the end.
  *
  *	boot [-c CPUS] [-m MIB] [-i INITRD] [-a APPEND] [-t SECONDS]
- *	    [-M SECONDS] KERNEL
+ *	    [-M SECONDS] [-B FILE] KERNEL
  *
+ * With -B, an int3 is put at the address (hexadecimal) in FILE once that
+ * appears, for ten seconds.  It must be an endbr64, which is stepped over.
  * With -M the guest moves to a new VM, here in this process, that often.
  * The exit status is the test guest's, 0 for a poweroff, 3 for any other end.
  */
@@ -17,6 +19,7 @@
 
 #include "base/err.h"
 #include "base/util.h"
+#include "vmm/debug.h"
 #include "vmm/vm.h"
 
 static void console(void *opaque, const void *buf, size_t len)
@@ -86,6 +89,73 @@ static int move(struct vm_config cfg, struct err *e)
 	return ret;
 }
 
+static const char *bp_file;
+static uint64_t bp_at;
+static _Atomic unsigned int bp_hits, bp_odd;
+
+/* The instruction under it does nothing: go on behind it. */
+static bool stopped(void *opaque, struct vm *v,
+		    const struct vm_debug_stop *stop)
+{
+	struct kvm_regs r;
+
+	if (!stop->breakpoint || stop->pc != bp_at) {
+		bp_odd++;
+		return false;
+	}
+	bp_hits++;
+	if (vm_debug_get_regs(v, stop->cpu, &r))
+		return false;
+	if (r.rip != bp_at)
+		bp_odd++;
+	r.rip = bp_at + 4;
+	return vm_debug_set_regs(v, stop->cpu, &r) == 0;
+}
+
+static int patch(const uint8_t *want, const uint8_t *put)
+{
+	uint8_t now[4];
+	int ret;
+
+	vm_pause(vm);
+	ret = vm_park(vm);
+	if (!ret)
+		ret = vm_debug_read(vm, 0, bp_at, now, 4);
+	if (!ret && memcmp(now, want, 4) != 0)
+		ret = -EBUSY;
+	if (!ret)
+		ret = vm_debug_write(vm, 0, bp_at, put, 4);
+	vm_resume(vm);
+	return ret;
+}
+
+static void *breakpoint(void *arg)
+{
+	static const uint8_t endbr[4] = { 0xf3, 0x0f, 0x1e, 0xfa };
+	static const uint8_t int3[4] = { 0xcc, 0x0f, 0x1e, 0xfa };
+	static const struct vm_debug_ops ops = { .stop = stopped };
+	int ret;
+	FILE *f;
+
+	while (!(f = fopen(bp_file, "r")))
+		usleep(200000);
+	if (fscanf(f, "%lx", &bp_at) != 1)
+		bp_at = 0;
+	fclose(f);
+	ret = vm_debug_attach(vm, &ops, NULL);
+	if (!ret)
+		ret = patch(endbr, int3);
+	fprintf(stderr, "\nboot: breakpoint at %lx: %s\n", bp_at,
+		strerror(-ret));
+	sleep(10);
+	if (!ret)
+		ret = patch(int3, endbr);
+	vm_debug_detach(vm);
+	fprintf(stderr, "\nboot: breakpoint gone: %s: %u hits, %u odd\n",
+		strerror(-ret), bp_hits, bp_odd);
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
 	struct vm_config cfg = {
@@ -96,9 +166,9 @@ int main(int argc, char **argv)
 	uint64_t t0, t1, t2;
 	int opt, limit = 60, every = 0, code;
 	enum vm_end end;
-	pthread_t input;
+	pthread_t input, bp;
 
-	while ((opt = getopt(argc, argv, "c:m:i:a:t:M:H")) != -1)
+	while ((opt = getopt(argc, argv, "c:m:i:a:t:M:B:H")) != -1)
 		switch (opt) {
 		case 'c': cfg.cpus = (unsigned int)atoi(optarg); break;
 		case 'm': cfg.mem = (uint64_t)atoi(optarg) << 20; break;
@@ -106,6 +176,7 @@ int main(int argc, char **argv)
 		case 'a': cfg.append = optarg; break;
 		case 't': limit = atoi(optarg); break;
 		case 'M': every = atoi(optarg); break;
+		case 'B': bp_file = optarg; break;
 		case 'H': cfg.hugepages = true; break;
 		default: return 64;
 		}
@@ -120,6 +191,8 @@ int main(int argc, char **argv)
 	}
 	t1 = now_ns();
 	if (pthread_create(&input, NULL, feed, NULL))
+		return 1;
+	if (bp_file && pthread_create(&bp, NULL, breakpoint, NULL))
 		return 1;
 	do {
 		end = vm_wait(vm, (every ? every : limit) * 1000, &code);
