@@ -29,6 +29,8 @@ static void console(void *opaque, const void *buf, size_t len)
 }
 
 static struct vm *vm;
+static unsigned int moves;
+static uint64_t moving_ns;
 static pthread_mutex_t vm_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void *feed(void *arg)
@@ -84,8 +86,8 @@ static int move(struct vm_config cfg, struct err *e)
 	}
 	pthread_mutex_unlock(&vm_lock);
 	free(buf);
-	fprintf(stderr, "\nboot: moved in %.1f ms\n",
-		(double)(now_ns() - t0) / 1e6);
+	moves++;
+	moving_ns += now_ns() - t0;
 	return ret;
 }
 
@@ -209,7 +211,8 @@ int main(int argc, char **argv)
 		(double)(t2 - t1) / 1e6);
 	for (unsigned int i = 0; i < VM_NEXITS; i++)
 		fprintf(stderr, " %s %lu", vm_exit_name(i), n.n[i]);
-	fprintf(stderr, "\n");
+	fprintf(stderr, "; moved %u times in %.1f ms\n", moves,
+		(double)moving_ns / 1e6);
 	/* The input thread may be in a read that never ends. */
 	_exit(end == VM_END_EXIT ? code : end == VM_END_POWEROFF ? 0 : 3);
 }
