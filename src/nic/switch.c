@@ -345,16 +345,32 @@ int nic_switch_tx(struct nic *nic, struct nic_txq *t, const struct nic_frame *f)
 	return ret;
 }
 
+static void count_wire_rx(struct nic *nic, const struct nic_frame *f)
+{
+	nic_stat(nic, IGB_GPRC, 1);
+	nic_stat_wide(nic, IGB_GORCL, f->len + NIC_FCS);
+	if (f->data[0] & 1)
+		nic_stat(nic,
+			 mac_of(f->data) == 0xffffffffffffull ? IGB_BPRC
+							      : IGB_MPRC,
+			 1);
+}
+
+/* "Good" frames are those that a filter wanted; TPR and TOR count all. */
 int nic_switch_rx(struct nic *nic, const struct nic_frame *f)
 {
 	bool local;
 	uint32_t pools = nic_filter(nic, f, &local);
+	int ret;
 
 	if (!pools) {
 		nic->counts.filtered++;
 		return 0;
 	}
-	return fan_out(nic, f, pools, true);
+	ret = fan_out(nic, f, pools, true);
+	if (!ret)
+		count_wire_rx(nic, f);
+	return ret;
 }
 
 int nic_wire_input(struct nic *nic, const uint8_t *frame, size_t len)
@@ -382,14 +398,7 @@ int nic_wire_input(struct nic *nic, const uint8_t *frame, size_t len)
 		return ret;
 
 	nic->counts.wire_in++;
-	nic_stat(nic, IGB_GPRC, 1);
 	nic_stat(nic, IGB_TPR, 1);
-	nic_stat_wide(nic, IGB_GORCL, f.len + NIC_FCS);
 	nic_stat_wide(nic, IGB_TORL, f.len + NIC_FCS);
-	if (f.data[0] & 1)
-		nic_stat(nic,
-			 mac_of(f.data) == 0xffffffffffffull ? IGB_BPRC
-							     : IGB_MPRC,
-			 1);
 	return 0;
 }
