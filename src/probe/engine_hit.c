@@ -243,10 +243,8 @@ static int swap_address(struct hit *h, uint64_t slot, uint64_t ra)
 		return -EFAULT; /* no caller: not a return address */
 	if (pend_swap_push(h->st, slot, ra) < 0)
 		return -ENOMEM;
-	if (write_u64(h->en, slot, tramp_swap(h->en->tramp)) < 0) {
-		h->st->nswap--;
-		return -EFAULT;
-	}
+	if (write_u64(h->en, slot, tramp_swap(h->en->tramp)) < 0)
+		return -EFAULT; /* the record is harmless */
 	h->en->stats.swapped++;
 	return 0;
 }

@@ -47,6 +47,13 @@ void pend_remove(struct probe_stack *s, uint32_t i)
 
 int pend_swap_push(struct probe_stack *s, uint64_t slot, uint64_t ra)
 {
+	/* One that longjmp left behind: the slot has another owner now. */
+	for (uint32_t i = s->nswap; i--;) {
+		if (s->swap[i].slot != slot)
+			continue;
+		s->swap[i].ra = ra;
+		return 0;
+	}
 	if (s->nswap == s->swap_room) {
 		void *p = grow(s->swap, &s->swap_room, sizeof(*s->swap));
 
