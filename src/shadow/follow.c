@@ -144,7 +144,7 @@ static void on_enable(struct shadow *s, struct ring *r, uint32_t ctl)
 		vdev_reg_write(s->v, shadow_reg(r, IGB_Q_TAIL), tail);
 }
 
-static void on_tail(struct shadow *s, struct ring *r, uint32_t val)
+void shadow_tail(struct shadow *s, struct ring *r, uint32_t val)
 {
 	uint32_t tail;
 
@@ -171,7 +171,10 @@ static bool ring_write(struct shadow *s, struct ring *r, uint32_t reg,
 		return true;
 	}
 	switch (reg) {
-	case IGB_Q_TAIL: on_tail(s, r, val); return true;
+	case IGB_Q_TAIL:
+		s->tails++;
+		shadow_tail(s, r, val);
+		return true;
 	case IGB_Q_DCTL:
 		if (val & IGB_DCTL_ENABLE)
 			return false;
@@ -216,6 +219,22 @@ static bool ring_read(struct shadow *s, struct ring *r, uint32_t reg,
 	}
 }
 
+uint32_t shadow_ring_read(struct shadow *s, struct ring *r, uint32_t reg)
+{
+	uint64_t v;
+
+	return ring_read(s, r, reg, &v)
+		       ? (uint32_t)v
+		       : vdev_reg_read(s->v, shadow_reg(r, reg));
+}
+
+void shadow_ring_write(struct shadow *s, struct ring *r, uint32_t reg,
+		       uint32_t val)
+{
+	if (!ring_write(s, r, reg, val))
+		vdev_reg_write(s->v, shadow_reg(r, reg), val);
+}
+
 static bool queue_read(void *opaque, uint32_t off, unsigned int size,
 		       uint64_t *val)
 {
@@ -249,6 +268,7 @@ static bool mbx_read(void *opaque, uint32_t off, unsigned int size,
 /* A reset of the VF: its queues go off before it, so that we see them do. */
 static void reset(struct shadow *s)
 {
+	shadow_stand_down(s, true);
 	for (unsigned int k = 0; k < NRINGS; k++) {
 		if (s->ring[k].slot)
 			disable(s, &s->ring[k], 0);

@@ -9,6 +9,7 @@
  * queue on its own (a reset by the PF), which no trap tells.
  */
 #include <errno.h>
+#include <sys/prctl.h>
 
 #include "base/util.h"
 #include "shadow/priv.h"
@@ -16,6 +17,12 @@
 #define SHORTEST_NS 50000ull
 #define LONGEST_NS  5000000ull
 #define LOOK_NS	    10000000ull
+
+/* Doorbells stop to exit above this many a second, and exit again after. */
+#define TAILS_PER_S 4000u
+#define RATE_NS	    2000000ull
+#define QUIET_NS    20000000ull
+#define STANDING_NS 100000ull /* longest interval while they do not */
 
 static uint64_t shortest(const struct shadow *s)
 {
@@ -52,28 +59,66 @@ static uint32_t gone(struct shadow *s)
 	return set;
 }
 
+/* Take what the guest has rung where no exit tells; returns the bells. */
+static unsigned int look_at_bells(struct shadow *s, uint64_t now)
+{
+	struct poller *p = &s->poll;
+	unsigned int n = 0;
+	bool other = false;
+
+	if (s->standing) {
+		n = shadow_stand_look(s, &other);
+		if (n)
+			p->busy = now;
+		if (other || now - p->busy > QUIET_NS)
+			shadow_stand_down(s, true);
+		p->tails = s->tails;
+		p->rated = now;
+		return n;
+	}
+	if (now - p->rated < RATE_NS)
+		return 0;
+	if (!s->opts.trap &&
+	    (s->tails - p->tails) * 1000000000ull / (now - p->rated) >
+		    TAILS_PER_S) {
+		p->busy = now;
+		shadow_stand_in(s);
+	}
+	p->tails = s->tails;
+	p->rated = now;
+	return 0;
+}
+
+static void pace(struct shadow *s, bool unannounced)
+{
+	struct poller *p = &s->poll;
+	uint64_t min = shortest(s);
+	uint64_t max = MAX(s->standing ? STANDING_NS : LONGEST_NS, min);
+
+	p->interval = unannounced ? MAX(p->interval / 2, min)
+				  : p->interval + p->interval / 16;
+	p->interval = MIN(p->interval, max);
+}
+
 /* Returns whether there is something to do that needs the vCPUs stopped. */
 static bool round_locked(struct shadow *s)
 {
 	struct poller *p = &s->poll;
-	uint64_t now = now_ns(), min = shortest(s);
+	uint64_t now = now_ns();
 	uint64_t irqs = s->stats.irqs;
-	unsigned int n;
+	unsigned int n, bells;
 
 	if (s->drained) {
-		p->interval = MAX(LONGEST_NS, min);
+		p->interval = MAX(LONGEST_NS, shortest(s));
 		return false;
 	}
+	bells = look_at_bells(s, now);
 	n = shadow_sync_locked(s);
 	s->stats.polls++;
 	s->stats.polls_hit += n != 0;
-	if (n && irqs == p->irqs) {
-		p->interval = MAX(p->interval / 2, min);
+	if (n && irqs == p->irqs)
 		follow_vectors(s);
-	} else {
-		p->interval = MIN(p->interval + p->interval / 16,
-				  MAX(LONGEST_NS, min));
-	}
+	pace(s, bells || (n && irqs == p->irqs));
 	p->irqs = irqs;
 	if (s->leave && !shadow_held(s))
 		return true;
@@ -93,6 +138,7 @@ static void settle(struct shadow *s)
 		return;
 	vdev_lock(s->v);
 	if (s->up && !s->drained) {
+		shadow_stand_down(s, true);
 		shadow_sync_locked(s);
 		set = gone(s);
 		if (set) {
@@ -129,6 +175,8 @@ static void *poll_main(void *opaque)
 	struct shadow *s = opaque;
 	uint64_t ns = shortest(s);
 
+	/* The default slack is as long as our shortest interval. */
+	prctl(PR_SET_TIMERSLACK, 1000);
 	while (!stopped(&s->poll, ns)) {
 		bool more;
 
@@ -153,6 +201,8 @@ int shadow_poll_start(struct shadow *s)
 	p->interval = MAX(LONGEST_NS / 8, shortest(s));
 	p->irqs = 0;
 	p->looked = now_ns();
+	p->rated = p->looked;
+	p->tails = s->tails;
 	p->stop = false;
 	ret = -pthread_create(&p->thread, NULL, poll_main, s);
 	p->started = ret == 0;

@@ -31,6 +31,9 @@ struct poller {
 	uint64_t interval; /* ns, under vdev_lock */
 	uint64_t irqs;	   /* seen at the last round */
 	uint64_t looked;   /* when registers were looked at last */
+	uint64_t tails;	   /* seen when the rate was looked at last */
+	uint64_t rated;	   /* when */
+	uint64_t busy;	   /* when a bell was found rung last */
 };
 
 struct shadow {
@@ -50,6 +53,12 @@ struct shadow {
 	struct vdev_watch watch;
 	struct shadow_vector vec[IGB_VF_VECTORS];
 	struct poller poll;
+	/* Memory in place of the doorbell pages, and what it showed. */
+	uint8_t *stand_in;
+	bool standing;
+	uint32_t seen[NRINGS][16];
+	uint64_t tails; /* that exited */
+
 	struct igb_vf_state adopted; /* between adopt and start */
 	uint32_t refused;	     /* of these, heads not taken */
 	struct shadow_stats stats;
@@ -100,6 +109,21 @@ void shadow_taps_init(struct shadow *s);
 int shadow_attach_idle(struct shadow *s, struct ring *r,
 		       const struct igb_ring *regs, uint32_t head,
 		       uint32_t off);
+
+/* A register of a queue, as a trapped access of the guest's would have it. */
+uint32_t shadow_ring_read(struct shadow *s, struct ring *r, uint32_t reg);
+void shadow_ring_write(struct shadow *s, struct ring *r, uint32_t reg,
+		       uint32_t val);
+void shadow_tail(struct shadow *s, struct ring *r, uint32_t val);
+
+/*
+ * standin.c: put memory in place of the doorbell pages; look at it (returns
+ * the bells rung, *other: something else was written); take it away, 'keep':
+ * and do what the guest wrote there last.
+ */
+int shadow_stand_in(struct shadow *s);
+unsigned int shadow_stand_look(struct shadow *s, bool *other);
+void shadow_stand_down(struct shadow *s, bool keep);
 
 /* poll.c; start and stop without the lock */
 int shadow_poll_start(struct shadow *s);

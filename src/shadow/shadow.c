@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/util.h"
 #include "shadow/priv.h"
@@ -30,6 +31,8 @@ int shadow_parse_opts(struct shadow_opts *o, const char *text, struct err *e)
 			n.method = SHADOW_IOMMU;
 		} else if (!strcmp(word, "full")) {
 			n.full = true;
+		} else if (!strcmp(word, "trap")) {
+			n.trap = true;
 		} else if (!strcmp(word, "poll=off")) {
 			n.poll_ns = SHADOW_POLL_OFF;
 		} else if (!strncmp(word, "poll=", 5)) {
@@ -42,10 +45,11 @@ int shadow_parse_opts(struct shadow_opts *o, const char *text, struct err *e)
 					       word);
 			n.poll_ns = us * 1000;
 		} else {
-			return err_set(e, -EINVAL,
-				       "shadow: '%s': know cpu, iommu, full, "
-				       "poll=MICROSECONDS, poll=off",
-				       word);
+			return err_set(
+				e, -EINVAL,
+				"shadow: '%s': know cpu, iommu, full, trap, "
+				"poll=MICROSECONDS, poll=off",
+				word);
 		}
 		text += strcspn(text, ",");
 		text += *text == ',';
@@ -105,6 +109,8 @@ void shadow_destroy(struct shadow *s)
 	vdev_unlock(s->v);
 	s->host->ops->resume(s->host);
 	shadow_poll_stop(s);
+	if (s->stand_in)
+		munmap(s->stand_in, 2 * PAGE_SIZE);
 	pthread_cond_destroy(&s->poll.wake);
 	pthread_mutex_destroy(&s->poll.lock);
 	free(s);
@@ -306,6 +312,8 @@ static void on_reset(void *opaque)
 {
 	struct shadow *s = opaque;
 
+	/* Whatever it had written, the reset came after it. */
+	shadow_stand_down(s, false);
 	shadow_drop(s, IGB_ALLQ, false);
 	s->stats.resets++;
 }
@@ -419,6 +427,7 @@ int shadow_engage(struct shadow *s, uint32_t queues, struct err *e)
 	int ret;
 
 	vdev_lock(s->v);
+	shadow_stand_down(s, true);
 	queues &= IGB_ALLQ & ~s->engaged;
 	if (!vdev_pdev(s->v))
 		ret = err_set(e, -ENODEV, "%s: no device behind it to shadow",
@@ -484,6 +493,7 @@ int shadow_release_locked(struct shadow *s)
 	uint32_t held;
 	int ret;
 
+	shadow_stand_down(s, true);
 	shadow_sync_locked(s);
 	held = shadow_held(s);
 	ret = shadow_drop(s, IGB_ALLQ & ~held, true);

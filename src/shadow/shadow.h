@@ -41,10 +41,11 @@ struct shadow_opts {
 	enum shadow_method method;
 	bool full;	  /* split packet buffers as well */
 	bool shared;	  /* the VM has other devices that do DMA */
+	bool trap;	  /* doorbells always exit, see docs/shadow.md */
 	uint64_t poll_ns; /* shortest poll; 0: default */
 };
 
-/* "cpu", "iommu", "full", "poll=MICROSECONDS|off", commas between. */
+/* "cpu", "iommu", "full", "trap", "poll=MICROSECONDS|off", with commas. */
 int shadow_parse_opts(struct shadow_opts *o, const char *text, struct err *e);
 
 int shadow_create(struct shadow **out, struct vdev *v,
@@ -127,6 +128,7 @@ struct shadow_stats {
 	uint64_t polls, polls_hit; /* rounds; rounds that found work */
 	uint64_t poll_ns;	   /* the interval now; 0: no poller */
 	uint64_t resets;	   /* guest ring resets followed */
+	uint64_t stand_ins;	   /* times doorbells stopped to exit */
 	uint64_t holes;		   /* slots the device lost (undrain) */
 };
 void shadow_get_stats(struct shadow *s, struct shadow_stats *out);

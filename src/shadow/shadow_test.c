@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/util.h"
+#include "shadow/priv.h"
 #include "shadow/sim.h"
 
 /* Random operations a configuration; --ops sets it. */
@@ -45,6 +46,11 @@ static const struct {
 	{ "driver that watches TDH", { .nrx = 32, .ntx = 32, .no_rs = true } },
 	{ "device that sends at once",
 	  { .nrx = 16, .ntx = 16, .eager = true } },
+	{ "doorbells without exits", { .nrx = 32, .ntx = 32, .stand = true } },
+	{ "doorbells without exits, late, shared",
+	  { .nrx = 16, .ntx = 16, .stand = true, .tight = true, .batch = 4 } },
+	{ "doorbells without exits, TDH",
+	  { .nrx = 16, .ntx = 16, .stand = true, .no_rs = true } },
 	{ "device that forgets off the bus",
 	  { .nrx = 32, .ntx = 32, .forget = true } },
 	{ "full", { .nrx = 32, .ntx = 32, .shadow.full = true } },
@@ -120,6 +126,17 @@ static void switch_over_and_back(void)
 	shadow_sync(sim.sh);
 }
 
+/* Without exits, or with them again. */
+static void doorbells(bool stand)
+{
+	vdev_lock(sim.v);
+	if (stand)
+		assert_int_equal(shadow_stand_in(sim.sh), 0);
+	else
+		shadow_stand_down(sim.sh, true);
+	vdev_unlock(sim.v);
+}
+
 static void step(bool engaged)
 {
 	uint32_t k;
@@ -151,11 +168,16 @@ static void step(bool engaged)
 	case 10: sim_guest_poll(&sim, sim_rand(&sim, 16)); break;
 	case 11:
 	case 12: sim_guest_post(&sim, sim_rand(&sim, 24)); break;
-	case 13: loop_once(sim.loop, 0); break;
+	case 13:
+		loop_once(sim.loop, 0);
+		sim_tick(&sim);
+		break;
 	case 14: sim_guest_scribble(&sim); break;
 	case 15:
 		if (engaged && sim_rand(&sim, 4) == 0)
 			sim_check_rings(&sim);
+		if (engaged && sim.o.stand && sim_rand(&sim, 2))
+			doorbells(sim_rand(&sim, 4));
 		break;
 	}
 }
@@ -200,6 +222,7 @@ static void random_operations(const struct sim_opts *o, const char *name)
 	shadow_get_stats(sim.sh, &st);
 	assert_int_equal(st.rx[0].bad + st.tx[0].bad, 0);
 	assert_true(sim.g.lost <= st.holes);
+	assert_true(!o->stand || st.stand_ins > 5);
 	assert_int_equal(st.split_pages, 0);
 	print_message("%-34s rx %llu tx %llu engages %llu resets %llu "
 		      "pages %llu/%llu\n",

@@ -6,6 +6,7 @@
 
 #include "base/bitmap.h"
 #include "base/util.h"
+#include "shadow/priv.h"
 
 #define PAGES (SIM_RAM / PAGE_SIZE)
 
@@ -745,6 +746,19 @@ void sim_guest_up(struct sim *s)
 	reg(s, IGBVF_IVAR_MISC, 0x82);
 }
 
+void sim_tick(struct sim *s)
+{
+	bool other;
+
+	vdev_lock(s->v);
+	if (s->sh->standing) {
+		shadow_stand_look(s->sh, &other);
+		if (other)
+			shadow_stand_down(s->sh, true);
+	}
+	vdev_unlock(s->v);
+}
+
 void sim_guest_down(struct sim *s)
 {
 	struct sim_guest *g = &s->g;
@@ -757,6 +771,8 @@ void sim_guest_down(struct sim *s)
 		reg(s, IGBVF_CTRL, IGB_CTRL_RST);
 	reg(s, IGBVF_RXDCTL, 0);
 	reg(s, IGBVF_TXDCTL, 0);
+	/* The 10 ms a driver waits here. */
+	sim_tick(s);
 	/* What was queued and not sent, received and not taken, is gone. */
 	for (; g->tx_clean != g->tx_use;
 	     g->tx_clean = (g->tx_clean + 1) % s->o.ntx) {
@@ -841,6 +857,7 @@ void sim_check_rings(struct sim *s)
 	struct sim_guest *g = &s->g;
 	struct sim_queue *q = &s->dev.rx;
 
+	sim_tick(s);
 	shadow_sync(s->sh);
 	if (s->dev.nwb || shadow_offset(s->sh) || !q->on || s->o.forget)
 		return;
@@ -873,6 +890,7 @@ void sim_settle(struct sim *s)
 
 	sim_guest_kick(s);
 	for (unsigned int i = 0; i < 8; i++) {
+		sim_tick(s);
 		while (sim_dev_transmit(s))
 			;
 		sim_dev_flush(s, 2 * SIM_SLOTS, true);

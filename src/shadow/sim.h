@@ -42,6 +42,7 @@ struct sim_opts {
 	bool no_rs;	    /* the driver watches TDH */
 	bool refuse_heads;  /* enabling a queue zeroes its head */
 	bool forget;	    /* off the bus it goes on and loses (emulators) */
+	bool stand;	    /* doorbells without exits, at random */
 	unsigned int batch; /* write-backs at a time, 1: at once */
 	bool eager;	    /* sends within the tail write, as emulators do */
 };
@@ -132,6 +133,9 @@ void sim_guest_scribble(struct sim *s);
 bool sim_dev_receive(struct sim *s, uint32_t len); /* false: no room */
 bool sim_dev_transmit(struct sim *s);		   /* one descriptor */
 void sim_dev_flush(struct sim *s, unsigned int n, bool interrupt);
+
+/* A round of the poller's, for tests that run without it. */
+void sim_tick(struct sim *s);
 
 /* A full pass over RAM, then the log counts. */
 void sim_log_start(struct sim *s);

@@ -86,6 +86,7 @@ int shadow_drain(struct shadow *s, uint64_t budget_ns, struct igb_vf_state *st,
 			      vdev_name(s->v));
 		goto unlock;
 	}
+	shadow_stand_down(s, true);
 	igb_vf_read_by(shadow_get, s, st);
 	ret = check(s, st, e);
 	if (ret)

@@ -101,6 +101,14 @@ int vdev_trap(struct vdev *v, unsigned int bar, unsigned int page,
 int vdev_untrap(struct vdev *v, unsigned int bar, unsigned int page,
 		uint32_t reason);
 uint32_t vdev_trap_reasons(struct vdev *v, unsigned int bar, unsigned int page);
+/*
+ * As long as VDEV_TRAP_SHADOW is the only reason, the guest reaches the page
+ * of memory at 'va' instead of exiting; NULL: it exits again.  Who stands in
+ * looks at the memory himself.  When this returns, nobody reaches what was
+ * there before.
+ */
+int vdev_page_stand_in(struct vdev *v, unsigned int bar, unsigned int page,
+		       void *va);
 
 /* Whether the guest reaches the page with no exit right now. */
 bool vdev_page_direct(struct vdev *v, unsigned int bar, unsigned int page);

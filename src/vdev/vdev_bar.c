@@ -41,32 +41,45 @@ void vdev_bars_fini(struct vdev *v)
 		free(v->bar[i].page);
 }
 
+/* What the guest is to reach there with no exit. */
+static void *to_show(const struct vdev_page *p)
+{
+	if (!p->reasons)
+		return p->va;
+	return (p->reasons & ~VDEV_TRAP_UNMAPPABLE) == VDEV_TRAP_SHADOW
+		       ? p->stand_in
+		       : NULL;
+}
+
 /* Make the slot what it should be.  A failed add leaves the page trapped. */
 static int page_update(struct vdev *v, struct vdev_bar *b, unsigned int n)
 {
 	struct vdev_page *p = &b->page[n];
-	bool want = !p->reasons && p->va && b->gpa != PCI_UNMAPPED;
+	void *want = b->gpa != PCI_UNMAPPED ? to_show(p) : NULL;
 	gpa_t gpa = { b->gpa + n * PAGE_SIZE };
 	int ret;
 
-	if (want == !!p->slot)
+	if (p->slot && p->shown == want)
 		return 0;
-	if (want) {
-		ret = v->host->ops->slot_add(v->host, gpa, PAGE_SIZE, p->va,
-					     &p->slot);
-		if (ret < 0) {
-			p->slot = NULL;
-			log_limited(&v->nonsense, LOG_WARN,
-				    "%s: no direct mapping at 0x%llx (%d); "
-				    "the page stays trapped",
-				    v->name, (unsigned long long)gpa.v, ret);
-		}
+	if (p->slot) {
+		ret = v->host->ops->slot_del(v->host, p->slot);
+		if (ret < 0)
+			return ret;
+		p->slot = NULL;
+	}
+	if (!want)
+		return 0;
+	ret = v->host->ops->slot_add(v->host, gpa, PAGE_SIZE, want, &p->slot);
+	if (ret < 0) {
+		p->slot = NULL;
+		log_limited(&v->nonsense, LOG_WARN,
+			    "%s: no direct mapping at 0x%llx (%d); the page "
+			    "stays trapped",
+			    v->name, (unsigned long long)gpa.v, ret);
 		return ret;
 	}
-	ret = v->host->ops->slot_del(v->host, p->slot);
-	if (ret == 0)
-		p->slot = NULL;
-	return ret;
+	p->shown = want;
+	return 0;
 }
 
 static void bar_hide(struct vdev *v, struct vdev_bar *b)
@@ -168,7 +181,7 @@ int vdev_trap(struct vdev *v, unsigned int bar, unsigned int page,
 	vdev_lock(v);
 	had = p->reasons & reason;
 	p->reasons |= reason;
-	if (p->slot)
+	if (p->slot && p->shown == p->va)
 		v->counts.traps++;
 	ret = page_update(v, &v->bar[bar], page);
 	if (ret < 0 && !had)
@@ -188,7 +201,7 @@ int vdev_untrap(struct vdev *v, unsigned int bar, unsigned int page,
 	vdev_lock(v);
 	p->reasons &= ~reason;
 	ret = page_update(v, &v->bar[bar], page);
-	if (p->slot)
+	if (p->slot && p->shown == p->va)
 		v->counts.untraps++;
 	vdev_unlock(v);
 	return ret;
@@ -205,13 +218,28 @@ uint32_t vdev_trap_reasons(struct vdev *v, unsigned int bar, unsigned int page)
 	return reasons;
 }
 
+int vdev_page_stand_in(struct vdev *v, unsigned int bar, unsigned int page,
+		       void *va)
+{
+	struct vdev_page *p = page_of(v, bar, page);
+	int ret;
+
+	if (!p)
+		return -EINVAL;
+	vdev_lock(v);
+	p->stand_in = va;
+	ret = page_update(v, &v->bar[bar], page);
+	vdev_unlock(v);
+	return ret;
+}
+
 bool vdev_page_direct(struct vdev *v, unsigned int bar, unsigned int page)
 {
 	struct vdev_page *p = page_of(v, bar, page);
 	bool direct;
 
 	vdev_lock(v);
-	direct = p && p->slot;
+	direct = p && p->slot && p->shown == p->va;
 	vdev_unlock(v);
 	return direct;
 }

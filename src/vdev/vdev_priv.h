@@ -18,7 +18,9 @@
 struct vdev_page {
 	uint32_t reasons;	/* VDEV_TRAP_*; 0: direct */
 	void *va;		/* pdev's page, NULL: none */
-	struct host_slot *slot; /* while a guest can reach it */
+	void *stand_in;		/* memory in its place, NULL: none */
+	struct host_slot *slot; /* while a guest can reach either */
+	void *shown;		/* which */
 	uint64_t reads, writes;
 };
 
