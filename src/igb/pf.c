@@ -251,6 +251,7 @@ static json_t *vlans_json(const struct mbx_state *s)
 {
 	json_t *a = json_array();
 
+	/* Never more than the device's table has entries for. */
 	for (unsigned int vid = 0; vid < 4096; vid++)
 		if (s->vlan[vid / 64] >> vid % 64 & 1)
 			json_array_append_new(a, json_integer(vid));

@@ -22,7 +22,7 @@
 #define EVENTS 65536
 
 /* Ring 0 of the guest is emulated on some KVMs: be patient. */
-#define PATIENCE_MS 60000
+#define PATIENCE_MS 40000
 
 static const char *kernel;
 
@@ -93,6 +93,22 @@ static struct vdev_mbx_counts counts(struct scene *s, unsigned int g)
 static bool is_direct(struct scene *s, unsigned int g)
 {
 	return vdev_page_direct(s->w.g[g].v, 0, 0);
+}
+
+/* Or say all there is to know. */
+static void reach(struct scene *s, unsigned int g, const char *tag,
+		  const char *key, uint64_t v)
+{
+	char *json;
+
+	if (world_reaches(&s->w, g, tag, key, v, PATIENCE_MS))
+		return;
+	world_dump(&s->w, g);
+	json = trace_json(s->trace);
+	fprintf(stderr, "%s\n", json);
+	free(json);
+	fail_msg("guest %u: %s %s does not reach %llu", g, tag, key,
+		 (unsigned long long)v);
 }
 
 /* Until the page is direct and stays so: no exchange is going on. */
@@ -209,7 +225,7 @@ static void a_driver_comes_up(void **state)
 
 	/* Once more on demand: interface down and up. */
 	world_say(&s.w, 0, "reinit");
-	assert_true(world_reaches(&s.w, 0, "V", "ups", 2, PATIENCE_MS));
+	reach(&s, 0, "V", "ups", 2);
 	settle(&s, 0);
 	look(&s, 0);
 	c = counts(&s, 0);
@@ -234,10 +250,8 @@ static void nothing_is_intercepted_between(void **state)
 	vdev_get_counts(s.w.g[0].v, &before);
 	tails = world_stat(&s.w, 0, "V", "tails");
 	c0 = counts(&s, 0);
-	assert_true(
-		world_reaches(&s.w, 0, "T", "acked", 30000, 4 * PATIENCE_MS));
-	assert_true(
-		world_reaches(&s.w, 1, "T", "acked", 30000, 4 * PATIENCE_MS));
+	reach(&s, 0, "T", "acked", 30000);
+	reach(&s, 1, "T", "acked", 30000);
 	vdev_get_counts(s.w.g[0].v, &after);
 	c1 = counts(&s, 0);
 	tails = world_stat(&s.w, 0, "V", "tails") - tails;
@@ -319,16 +333,16 @@ static void host_started_exchanges(void **state)
 	/* Start over: down, reset, up. */
 	usleep(400000); /* the driver's hold-off */
 	world_call(&s.w, s.w.loop, kick0, &s);
-	assert_true(world_reaches(&s.w, 0, "V", "reinits", 1, PATIENCE_MS));
-	assert_true(world_reaches(&s.w, 0, "V", "ups", 2, PATIENCE_MS));
+	reach(&s, 0, "V", "reinits", 1);
+	reach(&s, 0, "V", "ups", 2);
 	settle(&s, 0);
 	assert_true(counts(&s, 0).posts >= 1);
 	assert_int_equal(counts(&s, 0).timeouts, 0);
 	/* A second trigger while the first is going on. */
 	world_call(&s.w, s.w.loop, ping, &s);
 	world_call(&s.w, s.w.loop, kick0, &s);
-	assert_true(world_reaches(&s.w, 0, "V", "reinits", 2, PATIENCE_MS));
-	assert_true(world_reaches(&s.w, 0, "V", "ups", 3, PATIENCE_MS));
+	reach(&s, 0, "V", "reinits", 2);
+	reach(&s, 0, "V", "ups", 3);
 	settle(&s, 0);
 	tear_down(&s);
 }
