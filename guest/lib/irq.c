@@ -110,7 +110,7 @@ void time_setup(void)
 	while (!*(volatile uint32_t *)&clock.mul)
 		cpu_relax();
 	tsc_mul = clock.mul;
-	tsc_shift = clock.shift;
+	tsc_shift = (int)clock.shift;
 	wrmsr(MSR_KVMCLOCK, 0);
 }
 

@@ -93,8 +93,7 @@ close:
 
 static void unmap_file(struct boot_image *img)
 {
-	if (img->p)
-		munmap((void *)img->p, img->len);
+	munmap((void *)img->p, img->len);
 }
 
 static void add_mem(struct memmap *m, uint64_t from, uint64_t to, uint32_t type)
@@ -129,7 +128,7 @@ static int load_initrd(const struct boot_kernel *k, const struct boot_ram *ram,
 	if (!path)
 		return 0;
 	ret = map_file(&img, "initrd", path, e);
-	if (ret)
+	if (ret || !img.p)
 		return ret;
 	if (img.len > top || ALIGN_DOWN(top - img.len, PAGE_SIZE) < k->end) {
 		ret = err_set(e, -ENOMEM,
@@ -304,7 +303,7 @@ int boot_load(struct vm *vm, const struct vm_config *cfg, struct err *e)
 	int ret;
 
 	ret = map_file(&img, "kernel", cfg->kernel, e);
-	if (ret)
+	if (ret || !img.p)
 		return ret;
 	ret = boot_kernel_load(&k, &img, &ram, e);
 	if (!ret && strlen(append) > MIN(k.cmdline_max, CMDLINE_MAX - 1u))
