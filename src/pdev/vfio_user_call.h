@@ -23,7 +23,7 @@ struct vfio_user_wait;
 
 struct vfio_user_link {
 	int fd;
-	const char *name; /* for the log; the owner's */
+	char name[128]; /* for the log */
 	pthread_t reader;
 	struct vfio_user_rx rx; /* the reader's */
 	uint64_t call_ns;	/* VFIO_USER_CALL_NS; tests shorten it */
@@ -65,7 +65,7 @@ struct vfio_user_call {
 	int reply_fd;	   /* out: -1, or the caller's to close */
 };
 
-/* Owns 'fd' if 0.  The fields 'name', 'command', 'opaque' are set before. */
+/* Owns 'fd' if 0.  The fields 'name', 'command' and 'opaque' are set before. */
 int vfio_user_link_open(struct vfio_user_link *l, int fd);
 /* No call may be under way. */
 void vfio_user_link_close(struct vfio_user_link *l);

@@ -697,7 +697,7 @@ int vfio_user_open_fd(struct pdev **out, int fd, const char *name,
 	for (unsigned int i = 0; i < PDEV_NREGIONS; i++)
 		c->region[i].fd = -1;
 	pthread_mutex_init(&c->maps_lock, NULL);
-	c->link.name = c->p.name;
+	snprintf(c->link.name, sizeof(c->link.name), "%s", name);
 	c->link.command = on_dma;
 	c->link.opaque = c;
 	ret = vfio_user_link_open(&c->link, fd);

@@ -566,7 +566,7 @@ static void *stay_inside(void *arg)
 
 	vfu_enter(f->d.s);
 	p = vfu_dma_find(f->d.s, 0, 1, PDEV_WRITE);
-	f->d.reads = 1; /* tells that we are in */
+	__atomic_store_n(&f->d.reads, 1, __ATOMIC_RELEASE); /* we are in */
 	for (int i = 0; i < 20; i++) {
 		usleep(1000);
 		p[0]++; /* crashes if it was unmapped under us */

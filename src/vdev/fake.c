@@ -440,6 +440,10 @@ static int fp_read(struct pdev *p, unsigned int region, uint64_t off, void *buf,
 {
 	struct fake_pdev *fp = fp_of(p);
 
+	if (fp->gone) {
+		memset(buf, 0xff, len);
+		return -ENODEV;
+	}
 	if (fails(&fp->fail_in))
 		return -EIO;
 	if (region == PDEV_CONFIG) {
@@ -459,6 +463,8 @@ static int fp_write(struct pdev *p, unsigned int region, uint64_t off,
 	struct fake_pdev *fp = fp_of(p);
 	uint32_t val = 0;
 
+	if (fp->gone)
+		return -ENODEV;
 	if (fails(&fp->fail_in))
 		return -EIO;
 	if (region == PDEV_CONFIG) {
@@ -552,6 +558,23 @@ static int fp_reset(struct pdev *p)
 	return 0;
 }
 
+static void fp_on_gone(struct pdev *p, void (*fn)(void *opaque), void *opaque)
+{
+	struct fake_pdev *fp = fp_of(p);
+
+	fp->gone_fn = fn;
+	fp->gone_opaque = opaque;
+	if (fn && fp->gone)
+		fn(opaque);
+}
+
+void fake_pdev_pull(struct fake_pdev *fp)
+{
+	fp->gone = true;
+	if (fp->gone_fn)
+		fp->gone_fn(fp->gone_opaque);
+}
+
 static const struct pdev_ops pdev_ops = {
 	.name = "fake",
 	.close = fp_close,
@@ -562,6 +585,7 @@ static const struct pdev_ops pdev_ops = {
 	.dma_map = fp_dma_map,
 	.dma_unmap = fp_dma_unmap,
 	.reset = fp_reset,
+	.on_gone = fp_on_gone,
 };
 
 int fake_pdev_open(struct fake_pdev **out, uint16_t vendor, uint16_t device)

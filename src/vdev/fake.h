@@ -91,6 +91,9 @@ struct fake_pdev {
 	unsigned int reads, writes, resets;
 	unsigned int fail_in; /* as of the host */
 	bool *closed;	      /* set on close, if not NULL */
+	bool gone;	      /* see fake_pdev_pull() */
+	void (*gone_fn)(void *opaque);
+	void *gone_opaque;
 
 	/*
 	 * Called on accesses by read and write to BARs (not on direct ones):
@@ -106,6 +109,8 @@ struct fake_pdev {
 int fake_pdev_open(struct fake_pdev **out, uint16_t vendor, uint16_t device);
 /* The device's interrupt; false if the vector is not armed. */
 bool fake_pdev_fire(struct fake_pdev *fp, unsigned int vector);
+/* The device goes: its owner is told, accesses fail from now on. */
+void fake_pdev_pull(struct fake_pdev *fp);
 /* What a device reaches at iova, or NULL: its DMA would fault. */
 void *fake_pdev_dma(struct fake_pdev *fp, uint64_t iova, uint64_t len);
 /* The device's register; no hook, no count. */

@@ -223,11 +223,18 @@ int vdev_bind(struct vdev *v, struct pdev *p, enum vdev_backing kind,
 			p->name, v->nvec);
 		goto unmap;
 	}
+	ret = vdev_gone_watch(v);
+	if (ret < 0) {
+		err_sys(e, ret, "%s", v->name);
+		goto disarm;
+	}
 	v->backing = kind;
 	vdev_bars_map(v);
 	vdev_unlock(v);
 	return 0;
 
+disarm:
+	vdev_irqs_disarm(v);
 unmap:
 	dma_unmap(v);
 	v->pdev = NULL;
@@ -244,6 +251,7 @@ struct pdev *vdev_unbind(struct vdev *v)
 	vdev_lock(v);
 	p = v->pdev;
 	if (p) {
+		vdev_gone_unwatch(v);
 		vdev_bars_unmap(v);
 		vdev_irqs_disarm(v);
 		/* No more DMA before its translations go. */

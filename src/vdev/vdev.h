@@ -77,7 +77,8 @@ void vdev_destroy(struct vdev *v);
 
 /*
  * Map RAM for DMA, arm vectors, make pages direct.  Owns 'p' on success,
- * has changed nothing on failure.
+ * has changed nothing on failure.  A pdev that goes by itself stays bound,
+ * but backs nothing: its pages are trapped as unbacked and read as all ones.
  */
 int vdev_bind(struct vdev *v, struct pdev *p, enum vdev_backing kind,
 	      struct err *e);

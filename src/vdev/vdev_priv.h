@@ -48,6 +48,8 @@ struct vdev_vec {
 	void *opaque;
 };
 
+struct vdev_note;
+
 struct vdev {
 	struct pci_func func; /* first: see to_vdev() */
 	char name[32];
@@ -58,7 +60,8 @@ struct vdev {
 	pthread_mutex_t lock; /* recursive */
 	struct pdev *pdev;
 	enum vdev_backing backing;
-	unsigned int ndma; /* RAM regions mapped */
+	struct vdev_note *note; /* while a pdev is bound */
+	unsigned int ndma;	/* RAM regions mapped */
 	struct pci_config cfg;
 	struct pci_msix msix;
 	struct vdev_bar bar[6];
@@ -74,6 +77,10 @@ static inline struct vdev *to_vdev(struct pci_func *f)
 {
 	return (struct vdev *)f;
 }
+
+/* vdev_gone.c: in the loop's thread */
+int vdev_gone_watch(struct vdev *v);
+void vdev_gone_unwatch(struct vdev *v);
 
 /* vdev_bar.c */
 int vdev_bars_init(struct vdev *v);

@@ -513,6 +513,44 @@ static void unbind_gives_the_pdev_back(void **state)
 			 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
+/* A device that goes leaves an empty slot behind, and room for another. */
+static void a_pulled_pdev_reads_as_ones(void **state)
+{
+	struct bench *b = *state;
+	struct fake_pdev *other;
+
+	fake_msix_on(&b->f, b->m);
+	assert_false(fake_exits(&b->f, 0, 0x3818));
+	fake_pdev_pull(b->fp);
+	assert_false(fake_exits(&b->f, 0, 0x3818)); /* until the loop runs */
+	loop_once(b->l, 0);
+	assert_int_equal(vdev_get_backing(b->v), VDEV_NONE);
+	assert_int_equal(vdev_trap_reasons(b->v, 0, 3), VDEV_TRAP_UNBACKED);
+	assert_true(fake_exits(&b->f, 0, 0x3818));
+	assert_int_equal(fake_read(&b->f, 0, 0x3818), 0xffffffff);
+	fake_write(&b->f, 0, 0x3818, 1);
+	assert_int_equal(vdev_reg_read(b->v, 8), 0xffffffff);
+	/* The identity is ours and stays. */
+	assert_int_equal(cfg(b, 0, 2), 0x8086);
+
+	assert_ptr_equal(vdev_unbind(b->v), &b->fp->p);
+	pdev_close(&b->fp->p);
+	assert_int_equal(fake_pdev_open(&other, 0x8086, 0x10ca), 0);
+	b->closed = false;
+	other->closed = &b->closed;
+	b->fp = other;
+	assert_int_equal(vdev_bind(b->v, &other->p, VDEV_HARDWARE, NULL), 0);
+	assert_false(fake_exits(&b->f, 0, 0x3818));
+	fake_pdev_fire(other, 1);
+	assert_int_equal(fake_host_fired_data(&b->f, 0x4001), 1);
+	/* Gone when it is bound, and gone while it is taken down. */
+	assert_ptr_equal(vdev_unbind(b->v), &other->p);
+	assert_int_equal(vdev_bind(b->v, &other->p, VDEV_HARDWARE, NULL), 0);
+	fake_pdev_pull(other);
+	assert_ptr_equal(vdev_unbind(b->v), &other->p);
+	loop_once(b->l, 0);
+}
+
 static void state_travels(void **state)
 {
 	struct bench *b = *state;
@@ -637,6 +675,7 @@ int main(void)
 		BOUND(a_function_reset_resets),
 		BARE(binding_can_fail_at_each_step),
 		BOUND(unbind_gives_the_pdev_back),
+		BOUND(a_pulled_pdev_reads_as_ones),
 		BOUND(state_travels),
 		BARE(creation_can_fail_at_each_step),
 		BARE(ram_has_two_views),

@@ -106,7 +106,10 @@ for n in 0 1; do
 done
 [ "$(wc -l <"$dir/vm0.log")" -gt "$lines" ] ||
     wrong "the guest hangs without its NIC"
-"$pagurus" status vm0 >/dev/null || wrong "no status of a VM without a NIC"
+"$pagurus" status --json vm0 >"$dir/status.log" ||
+    wrong "no status of a VM without a NIC"
+grep -q unbacked "$dir/status.log" || wrong "the VM did not notice"
+grep -q 'is gone' "$dir/vm0.log" || wrong "nobody was told"
 for n in 0 1; do
 	# A test guest has no use for a power button.
 	eval "kill -TERM \$vm$n"
