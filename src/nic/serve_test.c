@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -362,7 +363,7 @@ static void *stress_receive(void *opaque)
 
 		while (!(__atomic_load_n(&d->dw[2], __ATOMIC_ACQUIRE) &
 			 IGB_RXD_DD))
-			if (now_ns() > end)
+			if (sched_yield(), now_ns() > end)
 				return NULL;
 		s->wrong += memcmp(buf + 20, &i, 4) != 0;
 		igb_rxd_fill(d, MEM_IOVA + 0x40000 + BUFS + i % RING_N * 2048,
@@ -384,7 +385,7 @@ static void stress_send(struct stress *s)
 		uint8_t *buf = s->h->mem + BUFS + i % RING_N * 2048;
 
 		while (i - s->taken >= CREDITS)
-			if (now_ns() > end)
+			if (sched_yield(), now_ns() > end)
 				return;
 		memcpy(buf, "\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x88\xb5", 14);
 		memcpy(buf + 20, &i, 4);
