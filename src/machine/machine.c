@@ -134,7 +134,7 @@ static int add_device(struct machine *m, const char *text, struct err *e)
 		if (ret < 0)
 			return ret;
 		if (!spec.model)
-			spec.model = vdev_model_find(vf->gen->name);
+			spec.model = vf->model;
 	}
 	if (!spec.model)
 		ret = err_set(e, -EINVAL,

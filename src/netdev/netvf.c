@@ -47,7 +47,10 @@ static int identify(struct netvf *vf, struct err *e)
 
 	if (!m)
 		return -ENODEV;
+	vf->model = m;
 	vf->gen = gen_by_name(m->name);
+	if (!vf->gen)
+		vf->gen = gen_by_pf(m->vendor, m->device);
 	if (!vf->gen)
 		return err_set(e, -ENODEV, "%s: generation %s is unknown",
 			       vf->spec, m->name);

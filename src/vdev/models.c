@@ -15,6 +15,19 @@
 	.msix_table = IGBVF_MSIX_TABLE, .msix_pba = IGBVF_MSIX_PBA,   \
 	.mbx_page = IGBVF_PAGE_MBX, .scratch = IGBVF_RDBAH
 
+/*
+ * A whole card, without its SR-IOV: only the software NIC's, whose PF a
+ * stock igb in a VM may drive.  Nothing of it is direct, and it stays where
+ * it is: there is no other PF to put it on.
+ */
+#define IGB_PF_ALL                                                     \
+	.vendor = IGB_VENDOR_INTEL, .subvendor = IGB_VENDOR_INTEL,     \
+	.revision = 1, .class_code = 0x020000,                         \
+	.bar_size = { [0] = IGB_PF_BAR0_SIZE, [3] = IGBVF_BAR3_SIZE }, \
+	.msix_bar = IGBVF_MSIX_BAR, .vectors = IGB_VECTORS_PF,         \
+	.msix_table = IGBVF_MSIX_TABLE, .msix_pba = IGBVF_MSIX_PBA,    \
+	.scratch = IGB_RDBAH(0)
+
 static const struct vdev_model models[] = {
 	{
 		IGB_VF,
@@ -33,6 +46,18 @@ static const struct vdev_model models[] = {
 		.subdevice = 0x0001,
 		.doorbell = { IGBVF_RDT, IGBVF_TDT },
 		.ndoorbells = 2,
+	},
+	{
+		IGB_PF_ALL,
+		.name = "igb-pf/82576",
+		.device = IGB_DEV_82576,
+		.subdevice = 0xa03c,
+	},
+	{
+		IGB_PF_ALL,
+		.name = "igb-pf/i350",
+		.device = IGB_DEV_I350,
+		.subdevice = 0x0001,
 	},
 };
 
@@ -66,7 +91,7 @@ const struct vdev_model *vdev_model_of_pdev(struct pdev *p, struct err *e)
 	if (!m)
 		err_set(e, -ENODEV,
 			"%s: %04x:%04x is no device Pagurus knows; it serves "
-			"VFs of the 82576 (8086:10ca) and I350 (8086:1520)",
+			"the 82576 (VF 8086:10ca) and the I350 (VF 8086:1520)",
 			p->name, le16toh(id[0]), le16toh(id[1]));
 	return m;
 }
