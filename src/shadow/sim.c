@@ -228,7 +228,9 @@ void sim_dev_flush(struct sim *s, unsigned int n, bool interrupt)
 {
 	if (!on_bus(s))
 		return;
+	pthread_mutex_lock(&s->chip);
 	flush_locked(s, n);
+	pthread_mutex_unlock(&s->chip);
 	if (interrupt) {
 		fake_pdev_fire(s->fp, 0);
 		fake_pdev_fire(s->fp, 1);
@@ -286,7 +288,7 @@ static uint32_t fill(struct sim *s, const union igb_desc *d, uint64_t seq,
 	return hdr + body;
 }
 
-bool sim_dev_receive(struct sim *s, uint32_t len)
+static bool receive(struct sim *s, uint32_t len)
 {
 	struct sim_dev *d = &s->dev;
 	struct sim_queue *q = &d->rx;
@@ -326,6 +328,16 @@ bool sim_dev_receive(struct sim *s, uint32_t len)
 	return true;
 }
 
+bool sim_dev_receive(struct sim *s, uint32_t len)
+{
+	bool ok;
+
+	pthread_mutex_lock(&s->chip);
+	ok = receive(s, len);
+	pthread_mutex_unlock(&s->chip);
+	return ok;
+}
+
 static void sent(struct sim *s)
 {
 	struct sim_dev *d = &s->dev;
@@ -344,7 +356,7 @@ static void sent(struct sim *s)
 	}
 }
 
-bool sim_dev_transmit(struct sim *s)
+static bool transmit(struct sim *s)
 {
 	struct sim_dev *d = &s->dev;
 	struct sim_queue *q = &d->tx;
@@ -382,6 +394,16 @@ bool sim_dev_transmit(struct sim *s)
 	return true;
 }
 
+bool sim_dev_transmit(struct sim *s)
+{
+	bool ok;
+
+	pthread_mutex_lock(&s->chip);
+	ok = transmit(s);
+	pthread_mutex_unlock(&s->chip);
+	return ok;
+}
+
 static void enable(struct sim *s, struct sim_queue *q)
 {
 	uint32_t off = queue_off(q);
@@ -398,8 +420,8 @@ static void enable(struct sim *s, struct sim_queue *q)
 }
 
 /* Registers are memory; what a write may not do is put back. */
-static void on_write(struct fake_pdev *fp, unsigned int bar, uint32_t off,
-		     uint32_t val)
+static void write_reg(struct fake_pdev *fp, unsigned int bar, uint32_t off,
+		      uint32_t val)
 {
 	struct sim *s = fp->opaque;
 	struct sim_queue *q = off >= IGBVF_TDBAL ? &s->dev.tx : &s->dev.rx;
@@ -443,6 +465,16 @@ static void on_write(struct fake_pdev *fp, unsigned int bar, uint32_t off,
 			set(s, off, q->head);
 		break;
 	}
+}
+
+static void on_write(struct fake_pdev *fp, unsigned int bar, uint32_t off,
+		     uint32_t val)
+{
+	struct sim *s = fp->opaque;
+
+	pthread_mutex_lock(&s->chip);
+	write_reg(fp, bar, off, val);
+	pthread_mutex_unlock(&s->chip);
 }
 
 /* ---- the driver ---- */
@@ -1015,6 +1047,7 @@ int sim_init(struct sim *s, const struct sim_opts *o)
 	pthread_mutexattr_init(&attr);
 	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
 	pthread_mutex_init(&s->turn, &attr);
+	pthread_mutex_init(&s->chip, &attr);
 	pthread_mutexattr_destroy(&attr);
 
 	ret = fake_pdev_open(&s->fp, IGB_VENDOR_INTEL, IGB_DEV_82576_VF);
@@ -1048,6 +1081,7 @@ void sim_fini(struct sim *s)
 	loop_destroy(s->loop);
 	fake_host_fini(&s->fh);
 	pthread_mutex_destroy(&s->turn);
+	pthread_mutex_destroy(&s->chip);
 	free(s->dest);
 	free(s->marked);
 	free(s->truth);

@@ -110,7 +110,7 @@ struct sim {
 	uint64_t fault_arg[2];
 
 	/* With threads: the guest's turn, see sim_pause(). */
-	pthread_mutex_t turn;
+	pthread_mutex_t turn, chip; /* the device's, in sim_dev_*() */
 	pthread_t guest;
 	bool threads;
 };
