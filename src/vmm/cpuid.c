@@ -217,6 +217,39 @@ static int compare(const struct kvm_cpuid2 *t, const struct kvm_cpuid2 *here,
 	return 0;
 }
 
+/*
+ * What KVM could show and a guest that will move must not see.  With an
+ * invariant TSC Linux prefers it to kvmclock, and its time would run at the
+ * wrong rate on a host of another frequency; nested guests and enclaves have
+ * state that is not saved.
+ */
+static const struct {
+	uint32_t function, index;
+	size_t reg;
+	uint32_t bits;
+} hidden[] = {
+	{ 0x80000007, 0, REG(edx), 1u << 8 }, /* invariant TSC */
+	{ 1, 0, REG(ecx), 1u << 5 },	      /* VMX */
+	{ 0x80000001, 0, REG(ecx), 1u << 2 }, /* SVM */
+	{ 7, 0, REG(ebx), 1u << 2 },	      /* SGX */
+	{ 7, 0, REG(ecx), 1u << 30 },	      /* SGX launch control */
+};
+
+static void hide(struct kvm_cpuid2 *t)
+{
+	for (uint32_t i = 0; i < t->nent; i++)
+		for (size_t k = 0; k < ARRAY_SIZE(hidden); k++) {
+			struct kvm_cpuid_entry2 *c = &t->entries[i];
+			uint32_t v = reg_of(c, hidden[k].reg);
+
+			if (c->function != hidden[k].function ||
+			    c->index != hidden[k].index)
+				continue;
+			v &= ~hidden[k].bits;
+			memcpy((char *)c + hidden[k].reg, &v, sizeof(v));
+		}
+}
+
 int cpuid_create(struct vm *vm, uint64_t mem, struct err *e)
 {
 	uint64_t end = RAM_HIGH + mem + WIN_HIGH_SIZE; /* roughly */
@@ -226,6 +259,7 @@ int cpuid_create(struct vm *vm, uint64_t mem, struct err *e)
 	if (!vm->cpuid)
 		return err_set(e, -ENOTSUP,
 			       "KVM does not tell which CPU it can show");
+	hide(vm->cpuid);
 	bits = reg_of(find(vm->cpuid, 0x80000008, 0), REG(eax)) & 0xff;
 	if (bits && bits < 64 && end > 1ull << bits)
 		return err_set(

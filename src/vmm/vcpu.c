@@ -271,6 +271,13 @@ int vm_park(struct vm *vm)
 	} while (!all);
 	vm->parking--;
 	pthread_mutex_unlock(&vm->run_lock);
+	/*
+	 * Parking may take long.  A guest with kvmclock is told that it was
+	 * stopped and does not take the gap for a hung CPU; one without
+	 * makes this fail, and that is fine.
+	 */
+	for (unsigned int i = 0; i < vm->ncpus; i++)
+		ioctl(vm->cpu[i].fd, KVM_KVMCLOCK_CTRL);
 	return 0;
 }
 
