@@ -350,6 +350,12 @@ static void saved_at(struct machine *m, uint64_t reg, int64_t off)
 		m->row.lowest_save = off;
 }
 
+/* Offsets are in units the CIE says; a hostile one wraps around. */
+static int64_t factored(const struct cie *cie, uint64_t n)
+{
+	return (int64_t)(n * (uint64_t)cie->data_align);
+}
+
 /* Run [k->at, k->end) up to and including the row for pc. */
 static bool run(struct cursor *k, const struct cie *cie, struct machine *m,
 		uint64_t pc, uint8_t enc)
@@ -366,10 +372,7 @@ static bool run(struct cursor *k, const struct cie *cie, struct machine *m,
 				return true;
 			m->loc = next;
 			continue;
-		case 2:
-			saved_at(m, low,
-				 (int64_t)get_uleb(k) * cie->data_align);
-			continue;
+		case 2: saved_at(m, low, factored(cie, get_uleb(k))); continue;
 		case 3: /* restore */
 			if (dwarf_reg(low) == X86_RBP)
 				m->row.rbp_save = 0;
@@ -385,11 +388,11 @@ static bool run(struct cursor *k, const struct cie *cie, struct machine *m,
 		case 0x04: next += get(k, 4) * cie->code_align; break;
 		case 0x05: /* offset_extended */
 			n = get_uleb(k);
-			saved_at(m, n, (int64_t)get_uleb(k) * cie->data_align);
+			saved_at(m, n, factored(cie, get_uleb(k)));
 			break;
 		case 0x11: /* ..._sf */
 			n = get_uleb(k);
-			saved_at(m, n, get_sleb(k) * cie->data_align);
+			saved_at(m, n, factored(cie, (uint64_t)get_sleb(k)));
 			break;
 		case 0x07: /* undefined */
 			if (get_uleb(k) == cie->ra)
@@ -415,12 +418,16 @@ static bool run(struct cursor *k, const struct cie *cie, struct machine *m,
 		case 0x12:
 			m->row.kind = CFA_REG;
 			m->row.reg = dwarf_reg(get_uleb(k));
-			m->row.off = op == 0x0c ? (int64_t)get_uleb(k)
-						: get_sleb(k) * cie->data_align;
+			m->row.off =
+				op == 0x0c
+					? (int64_t)get_uleb(k)
+					: factored(cie, (uint64_t)get_sleb(k));
 			break;
 		case 0x0d: m->row.reg = dwarf_reg(get_uleb(k)); break;
 		case 0x0e: m->row.off = (int64_t)get_uleb(k); break;
-		case 0x13: m->row.off = get_sleb(k) * cie->data_align; break;
+		case 0x13:
+			m->row.off = factored(cie, (uint64_t)get_sleb(k));
+			break;
 		case 0x0f: read_expr(k, &m->row); break;
 		case 0x10: /* expression */
 		case 0x16: /* val_expression */
