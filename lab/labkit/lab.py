@@ -8,6 +8,7 @@ import tempfile
 import time
 
 from . import LabError, LabSkip
+from . import tls
 from .host import Host
 from .net import Net
 from .proc import Pump
@@ -80,6 +81,11 @@ class Lab:
 
     def host(self, name="a", **kw):
         return self.hosts(name, **kw)[0]
+
+    def tls(self, *hosts):
+        """Certificates for hosts; the folder they are in there."""
+        tls.issue(self, hosts)
+        return tls.DIR
 
     # Judging.
 
