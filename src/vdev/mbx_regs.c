@@ -97,6 +97,11 @@ bool mbx_export(struct vdev_mbx *m)
 		memcpy(m->hwmem, m->mem, sizeof(m->hwmem));
 	/* Without REQ and ACK: released, and nobody is interrupted. */
 	mbx_hw_write(m, IGBVF_V2PMAILBOX, m->bits & IGB_V2P_VFU);
+	/*
+	 * Writes may be posted.  One that arrives after the page is direct
+	 * would land on the guest's next request; a read waits for them.
+	 */
+	mbx_hw_read(m, IGBVF_STATUS);
 	mbx_trace(m, "export", IGBVF_VMBMEM, m->mem[0]);
 	return locked;
 }
