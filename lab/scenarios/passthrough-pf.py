@@ -48,6 +48,7 @@ def scenario(lab):
         p["direct"] for p in before["devices"][0]["pages"] if p["bar"] == 0],
         [True] * 4)
     t = b.spawn("nc -l -p 5001 < /tmp/data")
+    b.wait_for("netstat -ltn | grep -q :5001", 20)
     lab.equal("content", g.run("nc %s 5001 > /tmp/data; md5sum < /tmp/data" %
                                b.data, timeout=500).out.split()[0], want)
     t.wait(30)
@@ -56,6 +57,7 @@ def scenario(lab):
     # An nc whose input is at its end leaves; a pipe held open keeps it.
     t = b.spawn("mkfifo /tmp/p; exec 3<>/tmp/p; "
                 "nc -l -p 5002 <&3 > /tmp/back; md5sum < /tmp/back")
+    b.wait_for("netstat -ltn | grep -q :5002", 20)
     g.run("nc %s 5002 < /tmp/data" % b.data, timeout=500)
     t.wait(60)
     lab.equal("content", t.out.split()[0], want)

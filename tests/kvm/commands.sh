@@ -1,0 +1,149 @@
+#!/bin/sh
+# run, status, console and stop as a person uses them, on the unit guest:
+# names, sockets, the console's ends, reboots, the ways to end, exit statuses.
+#
+# usage: commands.sh PAGURUS GUEST-UNIT
+set -u
+pagurus=$1 guest=$2
+if ! [ -r /dev/kvm ] || ! [ -w /dev/kvm ]; then
+	echo "skipped: /dev/kvm cannot be used"
+	exit 77
+fi
+dir=$(mktemp -d /tmp/commands-XXXXXX) || exit 1
+PAGURUS_DIR=$dir/ctl
+export PAGURUS_DIR
+pids='' fail=0 n=0
+
+end() {
+	for p in $pids; do
+		kill "$p" 2>/dev/null
+	done
+	wait
+	[ "$fail" -eq 0 ] || tail -n 20 "$dir"/*.log
+	rm -rf "$dir"
+	exit "$fail"
+}
+trap 'fail=1; end' INT TERM
+
+wrong() {
+	echo "FAIL: $1"
+	fail=1
+	end
+}
+
+until_true() {
+	n=$(($1 * 20))
+	shift
+	while ! "$@" >/dev/null 2>&1; do
+		n=$((n - 1))
+		[ "$n" -gt 0 ] || return 1
+		sleep 0.05
+	done
+}
+
+# vm NAME TEST [OPTIONS]: in the background, its process in $vm.
+vm() {
+	name=$1 test=$2
+	shift 2
+	"$pagurus" run --name "$name" --kernel "$guest" --mem 32M \
+	    --append "test=$test" "$@" >"$dir/$name.log" 2>&1 </dev/null &
+	vm=$!
+	pids="$pids $vm"
+}
+
+# says STATUS TEXT COMMAND...: fails with that status and that message.
+says() {
+	want=$1 text=$2
+	shift 2
+	out=$("$@" 2>&1 </dev/null)
+	got=$?
+	[ "$got" -eq "$want" ] || wrong "$*: exit $got, not $want: $out"
+	case $out in
+	*"$text"*) ;;
+	*) wrong "$*: said '$out', not '$text'" ;;
+	esac
+}
+
+ended() {
+	wait "$vm"
+	got=$?
+	[ "$got" -eq "$1" ] || wrong "$name ended with $got, not $1"
+	[ ! -e "$dir/ctl/$name.sock" ] || wrong "$name left its socket"
+}
+
+# What the command line can get wrong, and what the host.
+says 64 'name and --kernel are needed' "$pagurus" run
+says 64 'at most' "$pagurus" run --name a --kernel "$guest" --cpus 99
+says 1 "cannot be a VM's name" "$pagurus" run --name a/b --kernel "$guest"
+says 1 "$dir/none" "$pagurus" run --name a --kernel "$dir/none"
+says 1 'is no model' "$pagurus" run --name a --kernel "$guest" --mem 32M \
+    --vf none,model=igb/9
+says 1 'needs model=' "$pagurus" run --name a --kernel "$guest" --mem 32M \
+    --vf none
+says 1 'no such PCI device' "$pagurus" run --name a --kernel "$guest" \
+    --mem 32M --vf ffff:1f:1f.7
+says 1 "no VM 'a' runs here" "$pagurus" status a
+says 1 "no VM 'a' runs here" "$pagurus" stop a
+says 0 'no VM runs here' "$pagurus" status
+[ -z "$(ls "$dir/ctl")" ] || wrong "a VM that did not start left something"
+
+# The guest's own end.
+vm a hello --console stdio
+ended 42
+grep -q 'hello from ring 3' "$dir/a.log" || wrong 'nothing on the console'
+vm a end
+ended 0
+vm a 'end how=1' --no-reboot
+ended 0
+vm a fault
+wait "$vm"
+[ $? -ne 0 ] || wrong 'a fault in the guest went unnoticed'
+
+# A guest that waits for input; the console from the control socket.
+vm a input --vf none,model=igb/82576
+until_true 10 "$pagurus" status a || wrong 'it does not run'
+says 1 'runs already' "$pagurus" run --name a --kernel "$guest"
+[ "$(stat -c %a "$dir/ctl/a.sock")" = 600 ] || wrong 'mode of the socket'
+"$pagurus" status --json a >"$dir/a.json" || wrong 'status'
+for want in '"state": "running"' '"model": "igb/82576"' '"unbacked"' \
+    '"pio-serial":' '"address": "00:01.0"'; do
+	grep -q "$want" "$dir/a.json" || wrong "status has no $want"
+done
+"$pagurus" status | grep -q '^a  *running' || wrong 'status of all'
+says 1 'may not listen to its power button' "$pagurus" stop -t 0 a
+says 0 'got x' sh -c "{ sleep 0.3; printf x; sleep 1; } | '$pagurus' console a"
+ended 0
+
+# A socket of its own for the console.
+vm a input --console "$dir/a.con"
+until_true 10 test -S "$dir/a.con" || wrong 'no console socket'
+"$pagurus" stop --force a || wrong 'stop --force'
+ended 0
+[ ! -e "$dir/a.con" ] || wrong 'the console left its socket'
+
+# The power button: this guest ends with 0 when it sees it.
+vm a button --console stdio
+until_true 10 grep -q waiting "$dir/a.log" || wrong 'no button test'
+"$pagurus" stop a || wrong 'stop'
+ended 0
+
+# Reboots are boots of the same process.
+vm a 'end how=1'
+boots() {
+	"$pagurus" status --json a | grep -Eq '"boots": ([3-9]|[0-9]{2})'
+}
+until_true 20 boots || wrong 'it does not reboot'
+kill -TERM "$vm"
+ended 0
+
+# Killed: the name is free all the same.
+vm a input
+until_true 10 "$pagurus" status a || wrong 'it does not run'
+kill -KILL "$vm"
+wait "$vm" 2>/dev/null
+[ -e "$dir/ctl/a.sock" ] || wrong 'a killed process cannot clean up'
+says 1 "no VM 'a' runs here" "$pagurus" status a
+vm a hello
+ended 42
+
+end
