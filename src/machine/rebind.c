@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -213,6 +214,12 @@ static int do_rebind(void *opaque, struct ctl_call *c, const json_t *params,
 	netdev_describe(r->dev->nd, &have);
 	netvf_describe(r->vf, &offer);
 	mig_decide(&r->plan, &have, &offer, &policy);
+	if (r->plan.action != MIG_REFUSE && netdev_orphaned(r->dev->nd)) {
+		/* Its rings' positions died with it. */
+		r->plan.action = MIG_REBUILD;
+		snprintf(r->plan.reason, sizeof(r->plan.reason),
+			 "the VF behind it is gone");
+	}
 	if (r->plan.action == MIG_REFUSE) {
 		netvf_close(r->vf);
 		return err_set(e, -EOPNOTSUPP, "%s: %s", r->dev->name,

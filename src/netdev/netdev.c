@@ -182,10 +182,18 @@ void netdev_describe(struct netdev *nd, struct mig_device *out)
 		 vdev_get_model(nd->vdev)->name);
 }
 
+bool netdev_orphaned(const struct netdev *nd)
+{
+	return nd->vf && vdev_get_backing(nd->vdev) == VDEV_NONE;
+}
+
 int netdev_engage(struct netdev *nd, enum mig_action action, struct err *e)
 {
 	nd->action = action;
 	trace(nd, "engage", (uint64_t)action);
+	/* No device: no ring is worked on, nothing to keep in step with. */
+	if (netdev_orphaned(nd) && action == MIG_REBUILD)
+		return 0;
 	return shadow_engage(nd->shadow, IGB_ALLQ, e);
 }
 

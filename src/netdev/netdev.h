@@ -59,6 +59,8 @@ const char *netdev_name(const struct netdev *nd);
 
 /* Can it move at all?  -EOPNOTSUPP with the reason. */
 int netdev_movable(struct netdev *nd, struct err *e);
+/* The VF behind it has died: it can only be rebuilt on another one. */
+bool netdev_orphaned(const struct netdev *nd);
 void netdev_describe(struct netdev *nd, struct mig_device *out);
 
 int netdev_engage(struct netdev *nd, enum mig_action action,

@@ -26,8 +26,8 @@
 
 struct netvf {
 	char spec[256];
-	struct pf_port *port; /* NULL: no PF driver of ours */
-	struct pdev *pdev;    /* NULL while a vdev has it */
+	struct pf_port *port;		/* NULL: no PF driver of ours */
+	struct pdev *pdev;		/* NULL while a vdev has it */
 	const struct vdev_model *model; /* what it is by itself */
 	const struct gen *gen;
 	enum vdev_backing backing;

@@ -87,7 +87,8 @@ static void dma_unmap(struct vdev *v)
 		const struct host_ram *r = &ram[--v->ndma];
 		int ret = pdev_dma_unmap(v->pdev, r->gpa.v, r->size);
 
-		if (ret < 0)
+		/* A device that is gone reaches nothing any more. */
+		if (ret < 0 && ret != -ENODEV)
 			log_error("%s: DMA of RAM at 0x%llx stays mapped (%d)",
 				  v->name, (unsigned long long)r->gpa.v, ret);
 	}

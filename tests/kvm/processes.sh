@@ -1,6 +1,7 @@
 #!/bin/sh
 # The processes a person would start: a software NIC, the driver of its PF,
-# two VMs that own a VF each and exchange frames; then the NIC is killed.
+# two VMs that own a VF each and exchange frames; then the NIC is killed, and
+# the VMs go on with another one.
 #
 # usage: processes.sh PAGURUS GUEST-NET
 set -u
@@ -39,44 +40,51 @@ wrong() {
 
 # until SECONDS COMMAND...: true as soon as the command is.
 until_true() {
-	n=$(($1 * 10))
+	tries=$(($1 * 10))
 	shift
 	while ! "$@" >/dev/null 2>&1; do
-		n=$((n - 1))
-		[ "$n" -gt 0 ] || return 1
+		tries=$((n - 1))
+		[ "$tries" -gt 0 ] || return 1
 		sleep 0.1
 	done
 }
 
+# start_nic N: the NIC, and the driver of its PF.
 start_nic() {
-	"$pagurus" nic --dir "$dir/nic" --vfs 2 --direct-pages 2,3 -v \
-	    >>"$dir/nic.log" 2>&1 &
+	"$pagurus" nic --dir "$dir/nic$1" --vfs 2 --direct-pages 2,3 -v \
+	    >>"$dir/nic$1.log" 2>&1 &
 	nic=$!
 	pids="$pids $nic"
-	until_true 20 test -S "$dir/nic/pf.sock" || wrong "no NIC"
-}
-
-start_pf() {
-	"$pagurus" pf --name pf0 --vfs 2 "vfio-user:$dir/nic/pf.sock" -v \
-	    >>"$dir/pf.log" 2>&1 &
-	pf=$!
-	pids="$pids $pf"
-	until_true 20 grep -q 'link is up' "$dir/pf.log" || wrong "no PF driver"
-	until_true 20 test -S "$dir/nic/vf1.sock" || wrong "no VFs"
+	until_true 20 test -S "$dir/nic$1/pf.sock" || wrong "no NIC"
+	"$pagurus" pf --name "pf$1" --vfs 2 "vfio-user:$dir/nic$1/pf.sock" -v \
+	    >>"$dir/pf$1.log" 2>&1 &
+	pids="$pids $!"
+	until_true 20 grep -q 'link is up' "$dir/pf$1.log" ||
+	    wrong "no PF driver"
 }
 
 # start_vm N ARGUMENTS
 start_vm() {
 	"$pagurus" run --name "vm$1" --kernel "$guest" --mem 64M \
 	    --append "id=$(($1 + 1)) limit_s=200 $2" \
-	    --vf "vfio-user:$dir/nic/vf$1.sock" --console stdio \
+	    --vf "pf:$dir/ctl/pf1.pf,vf=$1" --console stdio \
 	    >"$dir/vm$1.log" 2>&1 </dev/null &
 	eval "vm$1=\$!"
 	pids="$pids $!"
 }
 
-start_nic
-start_pf
+# got N: frames that guest N has received.
+got() {
+	sed -n 's/^T .* got=\([0-9]*\) .*/\1/p' "$dir/vm$1.log" | tail -n 1
+}
+
+# more N FRAMES: it has received at least that many.
+# shellcheck disable=SC2317  # called through until_true
+more() {
+	[ "$(got "$1")" -ge "$2" ]
+}
+
+start_nic 1
 
 # Every frame is accounted for: the guests' exit status says so.
 for n in 0 1; do
@@ -110,10 +118,26 @@ done
     wrong "no status of a VM without a NIC"
 grep -q unbacked "$dir/status.log" || wrong "the VM did not notice"
 grep -q 'is gone' "$dir/vm0.log" || wrong "nobody was told"
+echo "the NIC was killed; both VMs ran on"
+
+# Another NIC: the guests' drivers start over on it by themselves.
+start_nic 2
+for n in 0 1; do
+	"$pagurus" rebind --vf "pf:$dir/ctl/pf2.pf,vf=$n" "vm$n" ||
+	    wrong "VM $n does not come to the other NIC"
+done
+for n in 0 1; do
+	until_true 30 more "$n" "$(($(got "$n") + 5000))" ||
+	    wrong "no traffic on the other NIC"
+	# The last line may be half written.
+	grep '^T .* gap_us' "$dir/vm$n.log" |
+	    grep -qv 'doubled=0 reordered=0 corrupt=0' && wrong "frames"
+	grep -q '^R reinit=1 ' "$dir/vm$n.log" || wrong "no re-init"
+done
+echo "both go on over another NIC"
 for n in 0 1; do
 	# A test guest has no use for a power button.
 	eval "kill -TERM \$vm$n"
 	eval "wait \$vm$n" || wrong "VM $n ended with $?"
 done
-echo "the NIC was killed; both VMs ran on"
 end
