@@ -1,4 +1,4 @@
-// sources: src/nic/pkt.c
+// sources: src/nic/pkt.c src/nic/vnet.c
 /*
  * Frames as a guest or the wire may send them, and transmit contexts that
  * have nothing to do with them.  Buffers are exactly as long as they say,
@@ -9,6 +9,7 @@
 
 #include "base/util.h"
 #include "nic/pkt.h"
+#include "nic/vnet.h"
 
 #define REQUIRE(x)               \
 	do {                     \
@@ -32,6 +33,34 @@ static void segments(const uint8_t *p, uint32_t len,
 		free(out);
 	}
 	REQUIRE(n == 0 || total == len - hdr);
+}
+
+/* As a packet socket would hand it over. */
+static void merged(const uint8_t *data, uint32_t len, uint8_t type,
+		   uint16_t size, uint16_t at)
+{
+	struct virtio_net_hdr h = {
+		.flags = type & 8 ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0,
+		.gso_type = type & 7,
+		.gso_size = size,
+		.csum_start = at & 0xff,
+		.csum_offset = at >> 8,
+	};
+	uint8_t *p = malloc(len);
+	struct vnet v;
+
+	REQUIRE(p);
+	memcpy(p, data, len);
+	vnet_open(&v, &h, p, len);
+	for (uint32_t i = 0; i < v.n; i++) {
+		uint32_t n, room = v.o.maclen + v.o.iplen + v.o.l4len + size;
+		uint8_t *out = malloc(room);
+
+		vnet_frame(&v, i, out, &n);
+		REQUIRE(n <= (v.o.tso ? room : len));
+		free(out);
+	}
+	free(p);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -60,6 +89,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	REQUIRE(p);
 	memcpy(p, data, len);
 
+	merged(data, len, data[-1], (uint16_t)o.mss,
+	       (uint16_t)(data[-6] | data[-5] << 8));
 	pkt_parse(&k, p, len);
 	REQUIRE(k.l3 <= len + PKT_ETH_LEN && k.l4 <= len && k.payload <= len);
 	if (k.l4)

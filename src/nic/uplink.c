@@ -24,9 +24,11 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "nic/vnet.h"
 
 #define BATCH	   32u
 #define FRAME_MAX  10240u
+#define IN_MAX	   (65536u + 64)
 #define ROUNDS	   4u		/* of receiving, before others get a turn */
 #define RETRY_NS   100000000ull /* between tries to reach a missing peer */
 #define SOCK_BYTES (4 << 20)
@@ -39,13 +41,25 @@ struct ring {
 	unsigned int first, n;
 };
 
+/* A packet socket brings what the kernel merged, up to 64 KiB. */
+struct in_ring {
+	uint8_t buf[BATCH][IN_MAX];
+	struct virtio_net_hdr hdr[BATCH];
+	uint32_t len[BATCH];
+	unsigned int first, n;
+	uint32_t frame; /* of the first one, to go on with */
+	struct vnet v;	/* the first one, looked at; v.n 0: not yet */
+};
+
 struct uplink {
 	enum kind kind;
 	int fd;
 	struct sockaddr_un peer;
 	char bound[108];       /* to unlink; "" if none */
 	uint64_t absent_until; /* the peer was not there; no try before */
-	struct ring out, in;
+	struct ring out;
+	struct in_ring in;
+	uint8_t seg[IN_MAX];
 	struct log_limit limit;
 };
 
@@ -194,6 +208,7 @@ static int open_packet(struct uplink *u, const char *name, struct err *e)
 	set_up_socket(u);
 	promisc.mr_ifindex = sa.sll_ifindex;
 	if (setsockopt(u->fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof(one)) ||
+	    setsockopt(u->fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) ||
 	    setsockopt(u->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one,
 		       sizeof(one)) ||
 	    setsockopt(u->fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promisc,
@@ -291,20 +306,22 @@ static int send_tap(struct uplink *u)
 
 static int send_batch(struct uplink *u)
 {
+	struct virtio_net_hdr plain = { 0 };
 	struct mmsghdr m[BATCH] = { 0 };
-	struct iovec v[BATCH];
+	struct iovec v[BATCH][2];
 	int n;
 
 	for (unsigned int k = 0; k < u->out.n; k++) {
 		unsigned int i = u->out.first + k;
+		struct msghdr *h = &m[k].msg_hdr;
 
-		v[k].iov_base = u->out.buf[i];
-		v[k].iov_len = u->out.len[i];
-		m[k].msg_hdr.msg_iov = &v[k];
-		m[k].msg_hdr.msg_iovlen = 1;
+		v[k][0] = (struct iovec){ &plain, sizeof(plain) };
+		v[k][1] = (struct iovec){ u->out.buf[i], u->out.len[i] };
+		h->msg_iov = u->kind == UP_PACKET ? v[k] : v[k] + 1;
+		h->msg_iovlen = u->kind == UP_PACKET ? 2 : 1;
 		if (u->kind == UP_UNIX) {
-			m[k].msg_hdr.msg_name = &u->peer;
-			m[k].msg_hdr.msg_namelen = sizeof(u->peer);
+			h->msg_name = &u->peer;
+			h->msg_namelen = sizeof(u->peer);
 		}
 	}
 	n = sendmmsg(u->fd, m, u->out.n, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -387,6 +404,7 @@ static void restore_tag(struct uplink *u, unsigned int i, struct msghdr *h)
 		p[14] = (uint8_t)(aux.tp_vlan_tci >> 8);
 		p[15] = (uint8_t)aux.tp_vlan_tci;
 		u->in.len[i] += 4;
+		u->in.hdr[i].csum_start += 4;
 	}
 }
 
@@ -396,24 +414,31 @@ static int receive_batch(struct uplink *u)
 		char space[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
 		struct cmsghdr align;
 	} ctl[BATCH];
+	const uint32_t head = sizeof(struct virtio_net_hdr);
+	bool packet = u->kind == UP_PACKET;
 	struct mmsghdr m[BATCH] = { 0 };
-	struct iovec v[BATCH];
+	struct iovec v[BATCH][2];
 	int n;
 
+	memset(u->in.hdr, 0, sizeof(u->in.hdr));
 	for (unsigned int i = 0; i < BATCH; i++) {
-		v[i].iov_base = u->in.buf[i];
-		v[i].iov_len = FRAME_MAX - 4; /* room for a tag */
-		m[i].msg_hdr.msg_iov = &v[i];
-		m[i].msg_hdr.msg_iovlen = 1;
-		if (u->kind == UP_PACKET) {
-			m[i].msg_hdr.msg_control = ctl[i].space;
-			m[i].msg_hdr.msg_controllen = sizeof(ctl[i].space);
+		struct msghdr *h = &m[i].msg_hdr;
+
+		v[i][0] = (struct iovec){ &u->in.hdr[i], head };
+		v[i][1] = (struct iovec){ u->in.buf[i], IN_MAX - 4 };
+		h->msg_iov = packet ? v[i] : v[i] + 1;
+		h->msg_iovlen = packet ? 2 : 1;
+		if (packet) {
+			h->msg_control = ctl[i].space;
+			h->msg_controllen = sizeof(ctl[i].space);
 		}
 	}
 	n = recvmmsg(u->fd, m, BATCH, MSG_DONTWAIT, NULL);
 	for (int i = 0; i < n; i++) {
-		u->in.len[i] = m[i].msg_len;
-		if (u->kind == UP_PACKET)
+		uint32_t len = m[i].msg_len;
+
+		u->in.len[i] = !packet ? len : len > head ? len - head : 0;
+		if (packet)
 			restore_tag(u, (unsigned int)i, &m[i].msg_hdr);
 	}
 	return n;
@@ -423,6 +448,7 @@ static int receive_tap(struct uplink *u)
 {
 	unsigned int n = 0;
 
+	memset(u->in.hdr, 0, sizeof(u->in.hdr));
 	while (n < BATCH) {
 		ssize_t len = read(u->fd, u->in.buf[n], FRAME_MAX);
 
@@ -433,33 +459,54 @@ static int receive_tap(struct uplink *u)
 	return (int)n;
 }
 
+static int refill(struct uplink *u)
+{
+	int n = u->kind == UP_NONE  ? 0
+		: u->kind == UP_TAP ? receive_tap(u)
+				    : receive_batch(u);
+
+	u->in.first = 0;
+	u->in.n = n > 0 ? (unsigned int)n : 0;
+	u->in.v.n = 0;
+	return n;
+}
+
+/* All frames of what came first; -EAGAIN: go on with u->in.frame. */
+static int hand_over(struct uplink *u, struct nic *nic)
+{
+	unsigned int i = u->in.first;
+
+	if (!u->in.v.n) {
+		u->in.frame = 0;
+		vnet_open(&u->in.v, &u->in.hdr[i], u->in.buf[i], u->in.len[i]);
+	}
+	for (; u->in.frame < u->in.v.n; u->in.frame++) {
+		uint32_t len;
+		const uint8_t *p =
+			vnet_frame(&u->in.v, u->in.frame, u->seg, &len);
+
+		if (nic_wire_input(nic, p, len) == -EAGAIN)
+			return -EAGAIN;
+	}
+	u->in.v.n = 0;
+	return 0;
+}
+
 unsigned int uplink_receive(struct uplink *u, struct nic *nic)
 {
 	unsigned int done = 0;
 
 	for (unsigned int round = 0; round < ROUNDS; round++) {
-		if (!u->in.n) {
-			int n = u->kind == UP_NONE  ? 0
-				: u->kind == UP_TAP ? receive_tap(u)
-						    : receive_batch(u);
-
-			if (n <= 0)
-				break;
-			u->in.first = 0;
-			u->in.n = (unsigned int)n;
-		}
-		while (u->in.n) {
-			unsigned int i = u->in.first;
-
-			if (nic_wire_input(nic, u->in.buf[i], u->in.len[i]) ==
-			    -EAGAIN)
-				goto out;
+		if (!u->in.n && refill(u) <= 0)
+			break;
+		while (u->in.n && hand_over(u, nic) == 0) {
 			u->in.first++;
 			u->in.n--;
 			done++;
 		}
+		if (u->in.n)
+			break;
 	}
-out:
 	if (done)
 		nic_flush(nic);
 	return done;
