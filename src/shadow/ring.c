@@ -7,6 +7,8 @@
 #include "igb/regs.h"
 #include "shadow/ring_priv.h"
 
+#define NOWHERE UINT64_MAX /* no RAM is there */
+
 #define BSIZE_DEFAULT 2048 /* SRRCTL.BSIZEPKT 0: RCTL's reset value */
 
 uint32_t ring_dev_index(const struct ring *r, uint32_t guest)
@@ -273,9 +275,40 @@ bool ring_submit(struct ring *r, uint32_t guest_tail, uint32_t *tail)
 
 /* ---- taking over, giving back ---- */
 
+/*
+ * What was posted in slot 'i', of a ring whose copy was taken while the
+ * device wrote to it.  The copy may hold a slot, or one half of it, from
+ * before or after the write-back.  Where the buffers of a slot cannot be told
+ * any more, its packet was there before the copy was complete.
+ */
+static void found(struct ring *r, uint32_t i)
+{
+	union igb_desc *v = &r->vcpu[i], d;
+	const union igb_desc *dev = ring_dev_slot(r, i);
+	bool done;
+
+	d.qw[1] = ring_load(&dev->qw[1]);
+	d.qw[0] = ring_load(&dev->qw[0]);
+	done = ring_is_done(r, d.qw[1]);
+	if (!done) {
+		note(r, i, &d);
+	} else if (ring_is_done(r, v->qw[1])) {
+		note(r, i, v);
+		r->slot[i].pkt = NOWHERE;
+		r->slot[i].hdr = NOWHERE;
+		ring_store(&v->qw[0], d.qw[0]);
+		ring_store(&v->qw[1], d.qw[1]);
+	} else {
+		note(r, i, v);
+		/* The second half came late: the first is no address. */
+		if (!r->tx && !r->legacy && v->qw[0] == d.qw[0])
+			r->slot[i].pkt = NOWHERE;
+	}
+}
+
 int ring_reconcile(struct ring *r, uint32_t head, uint32_t tail)
 {
-	uint32_t i, others;
+	uint32_t i;
 
 	if (head >= r->n || tail >= r->n)
 		return -EIO;
@@ -283,8 +316,8 @@ int ring_reconcile(struct ring *r, uint32_t head, uint32_t tail)
 	r->done = head;
 	r->sub = tail;
 	r->tail = tail;
-	for (i = head; i != tail; i = ring_next(r, i))
-		note(r, i, &r->vcpu[i]);
+	for (i = 0; i < r->n; i++)
+		found(r, i);
 
 	/*
 	 * The device may write back before it moves its head: what is
@@ -305,24 +338,20 @@ int ring_reconcile(struct ring *r, uint32_t head, uint32_t tail)
 	/*
 	 * Or after: of what lies before the head, slots that are not done
 	 * may be the guest's or may still be written back.  If the device
-	 * writes one, it was the device's.  None such lies before one that
-	 * is done, for both sides go in order.
+	 * writes one, it was the device's.  (One may even lie before one
+	 * that is done: the copy took its time.)
 	 */
-	others = r->n - 1 - ring_inflight(r);
-	for (r->late = 0; r->late < others; r->late++) {
-		const union igb_desc *d;
-
-		i = ring_before(r, r->done, r->late + 1);
-		d = &r->vcpu[i];
-		if (ring_is_done(r, d->qw[1]))
-			break;
-		note(r, i, d);
+	r->late = r->wb ? 0 : r->n - 1 - ring_inflight(r);
+	for (uint32_t k = 1; k <= r->late; k++) {
+		i = ring_before(r, r->done, k);
+		if (ring_is_done(r, r->vcpu[i].qw[1]))
+			continue;
+		r->slot[i].qw[0] = r->vcpu[i].qw[0];
+		r->slot[i].qw[1] = r->vcpu[i].qw[1];
 		r->slot[i].flags |= RING_WATCH;
 	}
-	if (r->wb) {
-		r->late = 0;
+	if (r->wb)
 		ring_complete_wb(r);
-	}
 	return 0;
 }
 
@@ -345,15 +374,17 @@ size_t ring_owned_max(const struct ring *r)
 }
 
 /*
- * A watched slot is the device's as long as the guest has not touched it;
- * then both buffers agree, and if the device writes meanwhile, it counts.
+ * A watched slot is the device's as long as the guest has left it as it was
+ * found.  What the device buffer holds says nothing: its write-back may come
+ * at this very moment, and must not be overwritten.
  */
 static bool untouched(const struct ring *r, uint32_t i)
 {
-	const union igb_desc *v = &r->vcpu[i], *d = ring_dev_slot(r, i);
+	const union igb_desc *v = &r->vcpu[i];
+	const struct ring_slot *s = &r->slot[i];
 
-	return r->slot[i].flags & RING_WATCH && v->qw[0] == d->qw[0] &&
-	       v->qw[1] == d->qw[1];
+	return s->flags & RING_WATCH && v->qw[0] == s->qw[0] &&
+	       v->qw[1] == s->qw[1];
 }
 
 size_t ring_owned(const struct ring *r, struct smem_range *out)

@@ -33,6 +33,7 @@
 /* What was submitted: the write-back overwrites the descriptor. */
 struct ring_slot {
 	uint64_t pkt, hdr; /* RX: buffers; hdr 0: none */
+	uint64_t qw[2];	   /* watched slots: as the guest has them */
 	uint8_t flags;
 };
 
@@ -106,8 +107,9 @@ void ring_srrctl(struct ring *r, uint32_t srrctl);
 bool ring_needs(const struct ring *r, uint64_t gpa, uint64_t len);
 
 /*
- * Take over a ring the device works on.  The vCPUs are paused, the vCPU
- * buffer is a copy of the device buffer taken before 'head' was read.
+ * Take over a ring the device works on.  The vCPUs are paused.  The vCPU
+ * buffer is a copy of the device buffer taken, while the device wrote to it,
+ * before 'head' was read; what else lies in its pages was copied after it.
  */
 int ring_reconcile(struct ring *r, uint32_t head, uint32_t tail);
 

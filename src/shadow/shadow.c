@@ -322,7 +322,9 @@ int shadow_layout(struct shadow *s, const struct igb_vf_state *st,
 		  uint32_t queues, struct err *e)
 {
 	uint32_t on = igb_vf_enabled(st);
-	bool alone = !s->opts.shared && !(on & ~(s->engaged | queues));
+	/* What is engaged already has other data of its own to look after. */
+	bool more = queues & ~s->engaged && s->engaged;
+	bool alone = !s->opts.shared && !more && !(on & ~(s->engaged | queues));
 
 	if (s->opts.full && !alone)
 		return err_set(e, -EOPNOTSUPP,
@@ -368,16 +370,14 @@ static int split_buffers(struct shadow *s, struct ring *r)
 	return 0;
 }
 
-/* Take over one running queue; vCPUs are paused. */
+/* Take over one running queue whose pages are split; vCPUs are paused. */
 static int attach_live(struct shadow *s, struct ring *r,
 		       const struct igb_ring *regs)
 {
 	uint32_t head, tail;
-	int ret = ring_split(s->mem, r->tx, regs);
+	int ret = ring_attach(r, s->mem, s->host, s->opts.full && !r->tx, regs,
+			      0, 0);
 
-	if (ret == 0)
-		ret = ring_attach(r, s->mem, s->host, s->opts.full && !r->tx,
-				  regs, 0, 0);
 	if (ret)
 		return ret;
 	/* The head after the copy: what is beyond it was not yet done then. */
@@ -387,6 +387,34 @@ static int attach_live(struct shadow *s, struct ring *r,
 	if (ret == 0 && r->full)
 		ret = split_buffers(s, r);
 	return ret;
+}
+
+/*
+ * Split the pages of all, slots first: of a slot that is done in the copy,
+ * the packet was written before, and is there after the refresh.
+ */
+static int split_live(struct shadow *s, const struct igb_vf_state *st,
+		      uint32_t queues)
+{
+	struct smem_range slots[NRINGS];
+	size_t n = 0;
+
+	for (unsigned int k = 0; k < NRINGS; k++) {
+		const struct ring *r = &s->ring[k];
+		const struct igb_ring *regs = shadow_regs(st, r);
+		int ret;
+
+		if (!(queues & shadow_bit(k)))
+			continue;
+		ret = ring_split(s->mem, r->tx, regs);
+		if (ret)
+			return ret;
+		slots[n++] = (struct smem_range){ regs->base, regs->len };
+	}
+	/* To rings engaged before, pages of these were never other data. */
+	if (!s->engaged)
+		smem_refresh(s->mem, slots, n);
+	return 0;
 }
 
 /* vCPUs are paused, so registers hold still. */
@@ -401,24 +429,21 @@ static int engage_paused(struct shadow *s, uint32_t queues, struct err *e)
 	if (ret)
 		return ret;
 	queues &= igb_vf_enabled(&st);
-	for (unsigned int k = 0; k < NRINGS; k++) {
-		struct ring *r = &s->ring[k];
-
+	ret = split_live(s, &st, queues);
+	for (unsigned int k = 0; k < NRINGS && ret == 0; k++) {
 		if (!(queues & shadow_bit(k)))
 			continue;
 		done |= shadow_bit(k);
-		ret = attach_live(s, r, shadow_regs(&st, r));
-		if (ret) {
-			err_sys(e, ret, "%s: %s ring %u cannot be taken over",
-				vdev_name(s->v), r->tx ? "transmit" : "receive",
-				r->idx);
-			shadow_sync_locked(s);
-			shadow_drop(s, done, true);
-			return ret;
-		}
+		ret = attach_live(s, &s->ring[k],
+				  shadow_regs(&st, &s->ring[k]));
 	}
 	shadow_sync_locked(s);
-	return 0;
+	if (ret) {
+		err_sys(e, ret, "%s: rings cannot be taken over",
+			vdev_name(s->v));
+		shadow_drop(s, done, true);
+	}
+	return ret;
 }
 
 int shadow_engage(struct shadow *s, uint32_t queues, struct err *e)

@@ -321,6 +321,32 @@ static int range_cmp(const void *a, const void *b)
 	return x->gpa < y->gpa ? -1 : x->gpa > y->gpa;
 }
 
+void smem_refresh(struct smem *m, struct smem_range *skip, size_t nskip)
+{
+	/* A remap is done with the device off the bus. */
+	if (m->method == SHADOW_IOMMU)
+		return;
+	qsort(skip, nskip, sizeof(*skip), range_cmp);
+	for (size_t i = 0; i < m->nregions; i++) {
+		struct region *r = &m->region[i];
+
+		bitmap_for_each (u, r->split, r->units) {
+			uint64_t at = unit_gpa(r, u), end = at + r->ram->page;
+
+			for (size_t k = 0; k < nskip && at < end; k++) {
+				if (skip[k].gpa >= end ||
+				    skip[k].gpa + skip[k].len <= at)
+					continue;
+				if (skip[k].gpa > at)
+					smem_to_vcpu(m, at, skip[k].gpa - at);
+				at = skip[k].gpa + skip[k].len;
+			}
+			if (at < end)
+				smem_to_vcpu(m, at, end - at);
+		}
+	}
+}
+
 /* Both buffers of [gpa, gpa + len) get the bytes of one of them. */
 static void settle(struct smem *m, struct region *r, uint64_t gpa, uint64_t len,
 		   bool device_owns)

@@ -49,6 +49,12 @@ bool smem_is_ram(const struct smem *m, uint64_t gpa, uint64_t len);
 int smem_split(struct smem *m, uint64_t gpa, uint64_t len);
 
 /*
+ * Right after a split, vCPUs still paused: carry over what the device has
+ * written meanwhile, all but 'skip' (sorted in place).
+ */
+void smem_refresh(struct smem *m, struct smem_range *skip, size_t nskip);
+
+/*
  * Merge every split page for which keep() is false.  Each byte ends as its
  * owner has it: those in 'owned' as in the device buffer, all others as in
  * the vCPU buffer.  'owned' is sorted in place.
