@@ -421,6 +421,17 @@ void inproc_stop(struct inproc *ip)
 	probe_inside = false;
 }
 
+bool inproc_next_handler(struct inproc *ip, const struct sigaction *act,
+			 struct sigaction *old)
+{
+	if (!ip->armed || ip->stopped)
+		return false;
+	if (old)
+		*old = ip->before;
+	ip->before = *act;
+	return true;
+}
+
 struct engine *inproc_engine(struct inproc *ip)
 {
 	return ip->en;

@@ -11,6 +11,9 @@
 #ifndef PROBE_INPROC_H
 #define PROBE_INPROC_H
 
+#include <signal.h>
+#include <stdbool.h>
+
 #include "base/err.h"
 #include "probe/engine.h"
 
@@ -35,6 +38,10 @@ int inproc_start(struct inproc **out, const char *patterns,
 		 probe_sink sink, void *opaque, struct err *e);
 /* Bytes back; what is left on this thread's stack is reported. */
 void inproc_stop(struct inproc *ip);
+/* The handler for traps that are not ours, as by sigaction(2); false if the
+ * session is not armed. */
+bool inproc_next_handler(struct inproc *ip, const struct sigaction *act,
+			 struct sigaction *old);
 struct engine *inproc_engine(struct inproc *ip);
 
 #endif

@@ -12,6 +12,9 @@
  * It takes itself out of the environment: children that are not forks of
  * this program but programs of their own are not probed.
  */
+#include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -83,4 +86,61 @@ static void __attribute__((destructor)) end(void)
 			share->func[i].count[k] +=
 				engine_count(inproc_engine(session), i, k);
 	share->stopped = 1;
+}
+
+/*
+ * A breakpoint met with SIGTRAP blocked kills the process, so nobody here
+ * gets to block it: neither by a thread's mask nor for the time of a handler.
+ * A handler the program wants for SIGTRAP itself is given what is not ours.
+ */
+#define PUBLIC __attribute__((visibility("default")))
+
+static const sigset_t *without_trap(const sigset_t *set, sigset_t *copy)
+{
+	if (!set || !session)
+		return set;
+	*copy = *set;
+	sigdelset(copy, SIGTRAP);
+	return copy;
+}
+
+PUBLIC int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	static int (*next)(int, const sigset_t *, sigset_t *);
+	sigset_t copy;
+
+	if (!next)
+		next = dlsym(RTLD_NEXT, "pthread_sigmask");
+	return next(how, how == SIG_UNBLOCK ? set : without_trap(set, &copy),
+		    old);
+}
+
+PUBLIC int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+	static int (*next)(int, const sigset_t *, sigset_t *);
+	sigset_t copy;
+
+	if (!next)
+		next = dlsym(RTLD_NEXT, "sigprocmask");
+	return next(how, how == SIG_UNBLOCK ? set : without_trap(set, &copy),
+		    old);
+}
+
+PUBLIC int sigaction(int sig, const struct sigaction *act,
+		     struct sigaction *old)
+{
+	static int (*next)(int, const struct sigaction *, struct sigaction *);
+	struct sigaction copy;
+
+	if (!next)
+		next = dlsym(RTLD_NEXT, "sigaction");
+	if (!act || !session)
+		return next(sig, act, old);
+	if (sig == SIGTRAP)
+		return inproc_next_handler(session, act, old)
+			       ? 0
+			       : next(sig, act, old);
+	copy = *act;
+	sigdelset(&copy.sa_mask, SIGTRAP);
+	return next(sig, &copy, old);
 }

@@ -2,7 +2,7 @@
  * Attaching to and detaching from a program that never rests: it must not
  * notice, and its bytes must be the file's again each time.
  *
- * usage: attach_test BUSY
+ * usage: attach_test BUSY PRELOAD
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -20,8 +20,9 @@
 
 #include "base/util.h"
 #include "probe/ptrace.h"
+#include "probe/share.h"
 
-static char *busy;
+static char *busy, *preload;
 
 struct tally {
 	uint64_t n[EVENT_KINDS], deadline;
@@ -151,6 +152,40 @@ static void by_swapped_addresses(void **state)
 	finish(pid);
 }
 
+/* The same program with its probes inside, by exceptions and by jumps. */
+static void probed_from_within(void **state)
+{
+	static const char *const ways[] = { "ex", "exJ", "exJC", "exs" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+		char share[64];
+		struct share *s;
+		struct err e = { 0 };
+		uint64_t n = 0;
+		pid_t pid;
+
+		snprintf(share, sizeof(share), "/tmp/pagurus-attach-%d",
+			 getpid());
+		unlink(share);
+		setenv("LD_PRELOAD", preload, 1);
+		setenv("PAGURUS_PROBE", "b_*", 1);
+		setenv("PAGURUS_PROBE_SHARE", share, 1);
+		setenv("PAGURUS_PROBE_OPTIONS", ways[i], 1);
+		pid = start();
+		unsetenv("LD_PRELOAD");
+		unsetenv("PAGURUS_PROBE");
+		usleep(400000);
+		finish(pid);
+		assert_int_equal(share_open(&s, share, &e), 0);
+		assert_string_equal(s->error, "");
+		for (uint32_t k = 0; k < s->nfunc; k++)
+			n += s->func[k].count[EVENT_EXIT];
+		share_close(s);
+		unlink(share);
+		assert_true(n > 1000);
+	}
+}
+
 static void no_such_process_or_function(void **state)
 {
 	const struct tracer_options opt = { .engine = { .entry = true } };
@@ -174,11 +209,13 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_and_goes),
 		cmocka_unit_test(by_swapped_addresses),
+		cmocka_unit_test(probed_from_within),
 		cmocka_unit_test(no_such_process_or_function),
 	};
 
-	if (argc < 2)
+	if (argc < 3)
 		return 2;
 	busy = argv[1];
+	preload = argv[2];
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

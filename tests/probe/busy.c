@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -54,7 +55,8 @@ NOINLINE long b_nap(long x)
 {
 	struct timespec ts = { 0, 3000000 };
 
-	nanosleep(&ts, NULL);
+	while (nanosleep(&ts, &ts) < 0)
+		;
 	return x + 5;
 }
 NOINLINE long b_sleepy(long x)
@@ -70,6 +72,16 @@ NOINLINE long b_away(jmp_buf *j, long x)
 NOINLINE long b_maybe(jmp_buf *j, long x)
 {
 	return b_away(j, x + 1);
+}
+/* A signal a millisecond, its handler ending in a tail call. */
+static volatile long ticks;
+NOINLINE void b_note(long n)
+{
+	ticks += n;
+}
+NOINLINE void b_tick(int sig)
+{
+	b_note(1);
 }
 NOINLINE long b_child(long x)
 {
@@ -103,8 +115,16 @@ static void once(long i)
 
 static void *run(void *arg)
 {
+	sigset_t all, before;
+
 	for (long i = 0; !over; i++) {
 		once(i);
+		if (i % 20 == 0) {
+			sigfillset(&all);
+			pthread_sigmask(SIG_BLOCK, &all, &before);
+			once(i);
+			pthread_sigmask(SIG_SETMASK, &before, NULL);
+		}
 		if (i % 50 == 0 && b_sleepy(i) != i + 6)
 			wrong("sleep");
 		if (arg && i % 400 == 0) {
@@ -113,7 +133,9 @@ static void *run(void *arg)
 
 			if (!pid)
 				_exit(b_child(1) == 10 ? 0 : 1);
-			if (waitpid(pid, &status, 0) != pid || status)
+			while (waitpid(pid, &status, 0) != pid)
+				;
+			if (status)
 				wrong("fork");
 		}
 	}
@@ -129,14 +151,23 @@ int main(void)
 {
 	pthread_t t[3];
 
+	struct itimerval often = { { 0, 1000 }, { 0, 1000 } };
+	struct sigaction tick = { .sa_handler = b_tick,
+				  .sa_flags = SA_RESTART };
+
+	/* With everything blocked in the handler, as many programs do. */
+	sigfillset(&tick.sa_mask);
+	sigaction(SIGALRM, &tick, NULL);
 	signal(SIGTERM, stop);
-	alarm(120);
 	for (int i = 0; i < 3; i++)
 		pthread_create(&t[i], NULL, run, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
 	puts("ready");
 	fflush(stdout);
 	run((void *)1);
 	for (int i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
+	if (!ticks)
+		wrong("no tick");
 	return 0;
 }
