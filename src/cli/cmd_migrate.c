@@ -130,6 +130,9 @@ static bool on_event(void *opaque, const json_t *ev)
 			return false;
 		cancel(v);
 	}
+	/* Only a signal: nothing to show. */
+	if (!ev)
+		return true;
 	if (v->a->json) {
 		json_dumpf(ev, stdout, JSON_COMPACT);
 		fputc('\n', stdout);

@@ -37,7 +37,6 @@ struct netdev {
 	struct trace *trace;
 	unsigned int unit;
 
-	struct shadow_opts shadow_opts;
 	enum mig_action action;
 	bool drained;
 	_Atomic int quiet;
@@ -70,7 +69,6 @@ int netdev_create(struct netdev **out, const struct netdev_conf *c,
 	snprintf(nd->name, sizeof(nd->name), "%s", c->name);
 	nd->trace = c->trace;
 	nd->unit = c->unit;
-	nd->shadow_opts = c->shadow;
 	ret = vdev_create(&nd->vdev, nd->name, model, host, loop, e);
 	if (ret == 0)
 		ret = shadow_create(&nd->shadow, nd->vdev, &c->shadow, e);
@@ -394,11 +392,22 @@ void netdev_run(struct netdev *nd)
 
 /* ---- on one host ---- */
 
-/* The VF leaves the device, its pdev with it. */
+static void nobody_waits(void *opaque, const struct pf_verdict *v)
+{
+}
+
+/*
+ * The VF leaves the device, its pdev with it.  What it was granted is given
+ * back: the PF driver lets no address be in two places.
+ */
 static struct netvf *detach(struct netdev *nd)
 {
 	struct netvf *vf = nd->vf;
+	struct mbx_state none;
 
+	mbx_state_init(&none, NULL);
+	if (vf->port)
+		vf->port->ops->restore(vf->port, &none, nobody_waits, NULL);
 	vdev_mbx_set_port(nd->mbx, NULL);
 	vf->pdev = vdev_unbind(nd->vdev);
 	nd->vf = NULL;
@@ -438,19 +447,25 @@ int netdev_swap(struct netdev *nd, struct netvf *vf, struct netvf **old,
 		free(state);
 		return err_sys(e, o.err, "%s: state", nd->name);
 	}
-	/* The rings are one again; the new VF's are shadowed only if need be. */
-	shadow_destroy(nd->shadow);
-	nd->shadow = NULL;
+	/*
+	 * The rings are one again; the new VF's are shadowed only if need be.
+	 * A device that was rebuilt has none: nothing of it was drained.
+	 */
+	ret = nd->drained		   ? shadow_leave(nd->shadow, e)
+	      : shadow_engaged(nd->shadow) ? shadow_release(nd->shadow, e)
+					   : 0;
+	if (ret < 0) {
+		free(state);
+		return ret;
+	}
 	nd->drained = false;
 	nd->quiet = ACTIVE;
 	was = detach(nd);
-	ret = shadow_create(&nd->shadow, nd->vdev, &nd->shadow_opts, e);
-	if (ret == 0)
-		ret = reattach(nd, vf, state, wire_used(&o), e);
+	ret = reattach(nd, vf, state, wire_used(&o), e);
 	if (ret == 0) {
 		trace(nd, "swap", (uint64_t)vf->backing);
 		*old = was;
-	} else if (nd->shadow) {
+	} else {
 		if (nd->vf)
 			detach(nd);
 		if (was->pdev)

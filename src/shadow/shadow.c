@@ -572,6 +572,39 @@ int shadow_release(struct shadow *s, struct err *e)
 	return ret;
 }
 
+int shadow_leave(struct shadow *s, struct err *e)
+{
+	int ret = s->host->ops->pause(s->host);
+
+	if (ret < 0)
+		return err_sys(e, ret, "%s: vCPUs do not pause",
+			       vdev_name(s->v));
+	vdev_lock(s->v);
+	if (!s->drained) {
+		ret = err_set(e, -EINVAL, "%s: is not drained",
+			      vdev_name(s->v));
+	} else {
+		/* Nothing of the device's own is kept: what counts has been
+		 * passed on. */
+		ret = shadow_drop(s, IGB_ALLQ, false);
+		if (ret < 0)
+			err_sys(e, ret, "%s: pages stay split",
+				vdev_name(s->v));
+	}
+	if (ret == 0) {
+		s->engaged = 0;
+		s->drained = s->leave = false;
+		shadow_poll_quit(s);
+		shadow_down(s);
+		s->stats.releases++;
+	}
+	vdev_unlock(s->v);
+	s->host->ops->resume(s->host);
+	if (ret == 0)
+		shadow_poll_stop(s);
+	return ret;
+}
+
 static void queue_stats(const struct ring *r, struct shadow_queue_stats *q)
 {
 	q->submitted = r->stats.submitted;

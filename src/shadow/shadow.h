@@ -94,6 +94,12 @@ struct shadow_drain {
 };
 int shadow_drain(struct shadow *s, uint64_t budget_ns, struct igb_vf_state *st,
 		 struct shadow_drain *out, struct err *e);
+/*
+ * Drained, and the guest goes on here but on another device: the rings are
+ * one again, as the vCPUs see them, and the shadow is idle.  The device it
+ * was on stays off the bus.
+ */
+int shadow_leave(struct shadow *s, struct err *e);
 /* Migration failed or was cancelled: the device goes on, still engaged. */
 int shadow_undrain(struct shadow *s, struct err *e);
 

@@ -1,0 +1,462 @@
+#!/usr/bin/env python3
+"""Live migration between two hosts made of processes, as a person would.
+
+Each case is a function; its docstring is what it shows.  A VM with a VF
+exchanges numbered, checked frames with a peer all the while.
+
+usage: migrate_test.py BUILD [CASE...]
+PAGURUS_MIGRATIONS=N makes the long case longer (4).
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "..", "tools"))
+from rig import Failed, Rig, ask, main_dirs, no_kvm  # noqa: E402
+
+TRAFFIC = "stay=1 mode=poll size=512 rate=2000"
+N = int(os.environ.get("PAGURUS_MIGRATIONS", "4"))
+
+
+def check(what, ok, detail=""):
+    if not ok:
+        raise Failed("%s: %s" % (what, detail))
+
+
+def pair(rig, models=None, more=TRAFFIC, dirty="dirty_mb=8 dirty_rate=2"):
+    """Two hosts, the VM 'mover' on a and its peer on b, talking."""
+    a, b = rig.hosts("a", "b", models=models)
+    peer = b.run("peer", "id=2 " + more, vf=1)
+    vm = a.run("mover", "id=1 %s %s" % (dirty, more), vf=0)
+    for p in (vm, peer):
+        p.expect(r"^G ready", 60)
+    flows(vm, peer)
+    return a, b, vm, peer
+
+
+def flows(vm, peer, frames=200, seconds=60):
+    """Both hear each other now."""
+    t0 = [ask(p).get("T", {}).get("got", 0) for p in (vm, peer)]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        now = [ask(p).get("T", {}).get("got", 0) for p in (vm, peer)]
+        if all(n - t > frames for n, t in zip(now, t0)):
+            return
+        time.sleep(0.1)
+    raise Failed("no traffic: %s then %s\n%s\n%s" % (t0, now, vm.tail(),
+                                                    peer.tail()))
+
+
+def clean(*procs):
+    """Nothing doubled, reordered or corrupt, and memory as it should be."""
+    lost = []
+    for p in procs:
+        a = ask(p)
+        t = a["T"]
+        for k in ("doubled", "reordered", "corrupt"):
+            check(p.name + ": " + k, t[k] == 0, t)
+        check(p.name + ": memory", a["D"]["bad"] == 0, a["D"])
+        lost.append(t["lost"])
+    return lost
+
+
+def direct(host, vm):
+    """Doorbells are direct again and nothing is shadowed."""
+    d = host.status(vm)["devices"][0]
+    check("shadow is released", d["shadow"]["engaged"] == 0, d["shadow"])
+    for p in d["pages"]:
+        if p["bar"] == 0 and p["page"] in (2, 3):
+            check("page %d is direct" % p["page"], p["direct"], p)
+    return d
+
+
+def there_and_back(rig):
+    """A VM moves there and back again and again; its driver is never reset."""
+    a, b, vm, peer = pair(rig)
+    outages = []
+    for i in range(N):
+        src, dst = ((a, b), (b, a))[i % 2]
+        inc = dst.receive("mover", vf=0)
+        r = src.migrate("mover", inc)[1]
+        check("it was kept", r["plan"][0]["action"] == "keep", r["plan"])
+        total = sum(p["ns"] for p in r["phases"] if p["outage"])
+        check("the outage is the sum of its phases",
+              abs(total - r["downtime_ns"]) < 1e6, r)
+        check("state is small", r["state_bytes"] < 65536, r["state_bytes"])
+        check("the source ends with 0", vm.wait() == 0, vm.tail())
+        vm = inc
+        flows(vm, peer)
+        direct(dst, "mover")
+        outages.append(r["downtime_ns"] / 1e6)
+    lost = clean(vm, peer)
+    v = ask(vm)["V"]
+    check("no reset, no link change",
+          v["reinits"] == 0 and v["downs"] == 0, v)
+    outages.sort()
+    print("    %d migrations, outage median %.1f ms, worst %.1f ms, lost %s" %
+          (N, outages[len(outages) // 2], outages[-1], lost))
+
+
+def with_interrupts(rig):
+    """The same for a driver that sleeps until interrupted."""
+    a, b, vm, peer = pair(rig, more=TRAFFIC.replace("poll", "irq"))
+    inc = b.receive("mover", vf=0)
+    a.migrate("mover", inc)
+    flows(inc, peer)
+    clean(inc, peer)
+    check("interrupts", ask(inc)["V"]["irq"] >= 0)
+
+
+def credentials(rig, name, ca="ca"):
+    """A directory with ca.pem, cert.pem, key.pem for 'name'."""
+    d = os.path.join(rig.dir, "tls-%s-%s" % (ca, name))
+    os.makedirs(d)
+    auth = os.path.join(rig.dir, ca)
+
+    def openssl(*args):
+        subprocess.run(["openssl", *args], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if not os.path.exists(auth + ".key"):
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt",
+                "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                "-subj", "/CN=" + ca, "-keyout", auth + ".key",
+                "-out", auth + ".pem")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-nodes", "-subj", "/CN=" + name, "-keyout", d + "/key.pem",
+            "-out", d + "/req.pem")
+    with open(d + "/ext", "w") as f:
+        f.write("subjectAltName=DNS:%s,IP:127.0.0.1\n" % name)
+    openssl("x509", "-req", "-in", d + "/req.pem", "-CA", auth + ".pem",
+            "-CAkey", auth + ".key", "-CAcreateserial", "-days", "2",
+            "-extfile", d + "/ext", "-out", d + "/cert.pem")
+    with open(auth + ".pem") as f, open(d + "/ca.pem", "w") as o:
+        o.write(f.read())
+    return d
+
+
+def over_tls(rig):
+    """TLS 1.3 both ways; a certificate of another authority is refused."""
+    a, b, vm, peer = pair(rig)
+    mine, theirs = credentials(rig, "a"), credentials(rig, "b")
+    evil = credentials(rig, "a", ca="evil")
+    inc = b.receive("mover", vf=0, more=["--tls", theirs],
+                    listen="127.0.0.1:0")
+    rc, r = a.migrate("mover", inc, more=["--tls", evil], ok=False)
+    check("another authority", rc == 1, r)
+    rc, r = a.migrate("mover", inc, ok=False)
+    check("plain TCP unasked", rc == 1 and r is None, r)
+    flows(vm, peer)
+    r = a.migrate("mover", inc, more=["--tls", mine])[1]
+    check("TLS 1.3", r["transport"].startswith("TLSv1.3"), r["transport"])
+    flows(inc, peer)
+    clean(inc, peer)
+
+
+def a_check_moves_nothing(rig):
+    """`check` answers with inputs and reason, and can be asked again."""
+    a, b, vm, peer = pair(rig)
+    inc = b.receive("mover", vf=0)
+    for _ in range(2):
+        p = rig.pagurus("check", "--dir", a.dir, "--json", "mover", inc.addr)
+        check("check", p.returncode == 0, p.stderr)
+        plan = json.loads(p.stdout)["plan"][0]
+        check("inputs are there", plan["device"]["type"] == "82576" and
+              plan["offer"]["type"] == "82576" and plan["reason"], plan)
+    empty = b.receive("mover2")
+    p = rig.pagurus("check", "--dir", a.dir, "mover", empty.addr)
+    check("nothing to back it", p.returncode == 1 and
+          "nothing on the destination" in p.stdout, p.stdout)
+    rc, r = a.migrate("mover", empty, ok=False)
+    check("refused before any RAM", rc == 1 and r["rounds"] == 0, r)
+    flows(vm, peer)
+    clean(vm, peer)
+
+
+class During(threading.Thread):
+    """A migration in a thread; .at(phase) waits for it to get there."""
+
+    def __init__(self, src, dest, more=("--bandwidth", "4M")):
+        super().__init__()
+        self.src, self.dest = src, dest
+        self.p = subprocess.Popen(
+            [src.rig.program, "migrate", "--dir", src.dir, "--json", "mover",
+             dest.addr, *more], stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.events, self.cond = [], threading.Condition()
+        self.start()
+
+    def run(self):
+        for line in self.p.stdout:
+            with self.cond:
+                self.events.append(json.loads(line))
+                self.cond.notify()
+        with self.cond:
+            self.events.append({"phase": "over"})
+            self.cond.notify()
+
+    def at(self, phase, seconds=60):
+        with self.cond:
+            ok = self.cond.wait_for(
+                lambda: any(e.get("phase") in (phase, "over")
+                            for e in self.events), seconds)
+        check("phase " + phase, ok, self.events[-2:])
+
+    def end(self, seconds=90):
+        rc = self.p.wait(seconds)
+        self.join()
+        last = [e for e in self.events if "outcome" in e]
+        return rc, last[-1] if last else None, self.p.stderr.read()
+
+
+def cancel(rig):
+    """Ctrl-C in pre-copy: the VM goes on here, direct, and can still move."""
+    a, b, vm, peer = pair(rig)
+    inc = b.receive("mover", vf=0)
+    d = During(a, inc)
+    d.at("pre-copy")
+    d.p.send_signal(signal.SIGINT)
+    rc, r, err = d.end()
+    check("exit status", rc == 1, (rc, r, err))
+    check("reason", "cancelled" in r["reason"], r["reason"])
+    flows(vm, peer)
+    direct(a, "mover")
+    check("the receiver has ended", inc.wait() != 0)
+    inc = b.receive("mover", vf=0)
+    a.migrate("mover", inc)
+    flows(inc, peer)
+    clean(inc, peer)
+
+
+def runs_once(vm, inc):
+    """Exactly one of them is a machine."""
+    alive = [p.name for p in (vm, inc) if p.alive()]
+    check("one machine", len(alive) == 1, alive)
+
+
+def kill_destination(rig):
+    """kill -9 of the destination, phase by phase: the source goes on."""
+    a, b, vm, peer = pair(rig)
+    for phase in ("check", "prepare", "engage", "pre-copy"):
+        inc = b.receive("mover", vf=0)
+        d = During(a, inc)
+        d.at(phase)
+        inc.kill()
+        inc.wait()
+        rc, r, err = d.end()
+        check("killed in %s: still here" % phase, rc == 1, (rc, r, err))
+        runs_once(vm, inc)
+        flows(vm, peer)
+        direct(a, "mover")
+    inc = b.receive("mover", vf=0)
+    a.migrate("mover", inc)
+    flows(inc, peer)
+    clean(inc, peer)
+
+
+def kill_source(rig):
+    """kill -9 of the source in pre-copy: the destination gives up, the VF
+    can be had again."""
+    a, b, vm, peer = pair(rig)
+    inc = b.receive("mover", vf=0)
+    d = During(a, inc)
+    d.at("pre-copy")
+    vm.kill()
+    vm.wait()
+    d.end()
+    check("the destination does not run half a VM", inc.wait(30) == 1,
+          inc.tail())
+    vm = a.run("again", "id=3 " + TRAFFIC, vf=0)
+    vm.expect(r"^G ready", 60)
+    flows(vm, peer)
+
+
+def kill_pf(rig):
+    """The PF driver of the source dies in pre-copy and another takes over."""
+    a, b, vm, peer = pair(rig)
+    inc = b.receive("mover", vf=0)
+    d = During(a, inc)
+    d.at("pre-copy")
+    a.pf.kill()
+    a.pf.wait()
+    a.start_pf()
+    rc, r, err = d.end()
+    check("a decision", rc in (0, 1), (rc, r, err))
+    now = inc if rc == 0 else vm
+    flows(now, peer)
+    clean(now, peer)
+
+
+def kill_destination_nic(rig):
+    """The destination's NIC dies in pre-copy: the VM is at one place only."""
+    a, b, vm, peer = pair(rig)
+    inc = b.receive("mover", vf=0)
+    d = During(a, inc)
+    d.at("pre-copy")
+    b.nic.kill()
+    rc, r, err = d.end()
+    check("still here", rc == 1, (rc, r, err))
+    check("vCPUs run", a.status("mover")["state"] == "running")
+    direct(a, "mover")
+
+
+class Proxy(threading.Thread):
+    """Between source and destination; spoils byte number 'at' or cuts."""
+
+    def __init__(self, rig, to, at, cut):
+        super().__init__(daemon=True)
+        self.addr = os.path.join(rig.dir, "proxy%d" % at)
+        self.to, self.at, self.cut, self.n = to, at, cut, 0
+        self.lock = threading.Lock()
+        self.s = socket.socket(socket.AF_UNIX)
+        self.s.bind(self.addr)
+        self.s.listen(16)
+        self.conns = []
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                a, _ = self.s.accept()
+                b = socket.socket(socket.AF_UNIX)
+                b.connect(self.to)
+            except OSError:
+                return
+            self.conns += [a, b]
+            for x, y, spoil in ((a, b, True), (b, a, False)):
+                threading.Thread(target=self.copy, args=(x, y, spoil),
+                                 daemon=True).start()
+
+    def copy(self, x, y, spoil):
+        try:
+            while True:
+                data = bytearray(x.recv(65536))
+                if not data:
+                    break
+                with self.lock:
+                    first, self.n = self.n, self.n + len(data) * spoil
+                if spoil and first <= self.at < first + len(data):
+                    if self.cut:
+                        for c in self.conns:
+                            c.shutdown(socket.SHUT_RDWR)
+                        return
+                    data[self.at - first] ^= 0x10
+                y.sendall(data)
+        except OSError:
+            pass
+        for s in (x, y):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+def spoiled_stream(rig):
+    """A flipped bit or a cut anywhere in the stream is noticed; the VM stays."""
+    a, b, vm, peer = pair(rig)
+    for at, cut in ((10, False), (150, False), (200000, False),
+                    (300000, True), (1500000, False), (1800000, True)):
+        inc = b.receive("mover", vf=0)
+        proxy = Proxy(rig, inc.addr[len("unix:"):], at, cut)
+        rc, r = a.migrate("mover", "unix:" + proxy.addr, ok=False)
+        check("at %d: still here" % at, rc == 1, (rc, r and r["reason"]))
+        flows(vm, peer)
+        proxy.s.close()
+        inc.end()
+    direct(a, "mover")
+    inc = b.receive("mover", vf=0)
+    a.migrate("mover", inc)
+    flows(inc, peer)
+    clean(inc, peer)
+
+
+def other_generation(rig):
+    """82576 -> I350 -> 82576: quiesced, deleted, rebuilt by the driver."""
+    a, b, vm, peer = pair(rig, models=["82576", "i350"],
+                          more=TRAFFIC + " holdoff_ms=500 tick_ms=200")
+    for i, (src, dst) in enumerate(((a, b), (b, a))):
+        inc = dst.receive("mover", vf=0)
+        r = src.migrate("mover", inc)[1]
+        print("    " + " ".join("%s %.0f" % (p["phase"], p["ns"] / 1e6)
+                                for p in r["phases"]) + " ms")
+        check("it was rebuilt", r["plan"][0]["action"] == "rebuild", r["plan"])
+        check("and says why", "82576" in r["plan"][0]["reason"] and
+              "i350" in r["plan"][0]["reason"], r["plan"][0]["reason"])
+        vm.wait()
+        vm = inc
+        flows(vm, peer)
+        d = direct(dst, "mover")
+        check("the identity stays", d["model"] == "igb/82576", d["model"])
+        check("the generation is the new one",
+              d["generation"] == ("igb/i350", "igb/82576")[i], d)
+        v = ask(vm)["V"]
+        # At least once a move: on a busy machine its wait for an answer, a
+        # second, may run out and it tries again.
+        check("the driver rebuilt its rings", v["reinits"] > i, v)
+    clean(vm, peer)
+
+
+def rebind(rig):
+    """Another VF of the same host, of the same and of another generation."""
+    a, b, vm, peer = pair(rig, models=["82576", "i350"],
+                          more=TRAFFIC + " holdoff_ms=500 tick_ms=200")
+    for spec, action in ((a.vf(2), "keep"), (b.vf(2), "rebuild"),
+                         (a.vf(0), "rebuild")):
+        p = rig.pagurus("rebind", "--dir", a.dir, "--json", "--vf", spec,
+                        "mover")
+        check("rebind", p.returncode == 0, p.stderr)
+        check("action", json.loads(p.stdout)["action"] == action, p.stdout)
+        flows(vm, peer)
+        direct(a, "mover")
+    p = rig.pagurus("rebind", "--dir", a.dir, "--vf", b.vf(1), "mover")
+    check("a VF in use is refused", p.returncode == 1, p.stdout)
+    flows(vm, peer)
+    clean(vm, peer)
+
+
+CASES = [there_and_back, with_interrupts, over_tls, a_check_moves_nothing,
+         cancel, kill_destination, kill_source, kill_pf, kill_destination_nic,
+         spoiled_stream, other_generation, rebind]
+
+
+def main():
+    program, guest, build = main_dirs()
+    why = no_kvm()
+    if why:
+        print(why)
+        return 77
+    wanted = sys.argv[2:]
+    failed = 0
+    for case in CASES:
+        if wanted and case.__name__ not in wanted:
+            continue
+        t = time.monotonic()
+        keep = os.path.join(build, "migrate-test", case.__name__)
+        os.makedirs(os.path.dirname(keep), exist_ok=True)
+        try:
+            with Rig(program, guest, keep) as rig:
+                try:
+                    case(rig)
+                except Exception:
+                    for p in rig.procs:
+                        print("  == %s\n%s" % (p.name, p.tail(6)))
+                    raise
+            print("ok %s (%.1f s)" % (case.__name__, time.monotonic() - t),
+                  flush=True)
+        except Exception as e:
+            failed += 1
+            if not isinstance(e, Failed):
+                traceback.print_exc()
+            print("FAILED %s: %s\n  logs: %s" % (case.__name__, e, keep),
+                  flush=True)
+    return 1 if failed else 0
+
+
+sys.exit(main())
