@@ -80,6 +80,7 @@ static int test_msi(void)
 	return 0;
 }
 
+static void count_main(void *p);
 static volatile uint64_t shared[CPUS];
 static volatile uint32_t stop;
 
@@ -299,6 +300,46 @@ static int test_debug(void)
 	return 0;
 }
 
+/* What accesses cost, for the benchmark. */
+static int test_cost(void)
+{
+	uint64_t n = arg_u64("n", 2000), t[4];
+
+	open_dev();
+	t[0] = now_ns();
+	for (uint64_t i = 0; i < n; i++)
+		write32(dev + TESTDEV_SCRATCH, (uint32_t)i);
+	t[1] = now_ns();
+	for (uint64_t i = 0; i < n; i++)
+		outb(0x80, 0);
+	t[2] = now_ns();
+	check(command(CMD_DIRECT, 1, 0) == 0);
+	write32(dev + TESTDEV_PAGE, 0);
+	t[3] = now_ns();
+	for (uint64_t i = 0; i < n; i++)
+		write32(dev + TESTDEV_PAGE, (uint32_t)i);
+	t[3] = now_ns() - t[3];
+	printf("  trapped MMIO write %14lu ns\n"
+	       "  port write         %14lu ns\n"
+	       "  direct BAR write   %14lu ns\n",
+	       (t[1] - t[0]) / n, (t[2] - t[1]) / n, t[3] / n);
+	return 0;
+}
+
+/* Busy until the host ends us. */
+static int test_busy(void)
+{
+	volatile uint64_t *ram = dma_alloc(1 << 20, PAGE);
+
+	open_dev();
+	if (arg_u64("cpus", 1) > 1)
+		check(cpu_start(1, count_main, (void *)&shared[1]));
+	printf("busy\n");
+	for (uint64_t i = 0;; i++)
+		ram[i * 64 % (1 << 17)] = i;
+	return 0;
+}
+
 static void count_main(void *p)
 {
 	volatile uint64_t *n = p;
@@ -411,7 +452,8 @@ static const struct {
 	{ "hammer", test_hammer }, { "dirty", test_dirty },
 	{ "move", test_move },	   { "end", test_end },
 	{ "button", test_button }, { "fault", test_fault },
-	{ "debug", test_debug },
+	{ "debug", test_debug },   { "cost", test_cost },
+	{ "busy", test_busy },
 };
 
 int guest_main(void)
