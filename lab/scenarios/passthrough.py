@@ -5,6 +5,7 @@ of the rings are direct.
 """
 
 LIMIT = 1200
+EXTRA = ["setpriv"]
 MIB = 64
 
 RUN = """exec pagurus run --name g --kernel /tree/guest/vmlinuz \
@@ -36,6 +37,11 @@ def scenario(lab):
     a.nic.bind("vfio-pci", vf)
     r = a.fails(RUN % (vf + ",vf-token=2ab74924-c335-45f4-9b16-8569e5b08258"))
     lab.check("the token is refused", "leave vf-token= out" in r.out, r.out)
+    r = a.fails("ulimit -l 65536; exec setpriv --bounding-set -ipc_lock "
+                "--inh-caps -ipc_lock " + (RUN % vf).replace("exec ", ""))
+    lab.check("the limit is named",
+              "384 MiB of guest RAM cannot be pinned" in r.out and
+              "ulimit -l" in r.out, r.out)
     lab.check("nothing is left behind",
               not a.run("ls /run/pagurus 2>/dev/null; true").out.strip())
 
