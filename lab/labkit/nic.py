@@ -24,6 +24,11 @@ class Nic:
         return "02:00:78:%02x:%02x:%02x" % (self.number, self.host.index, n)
 
     @property
+    def address(self):
+        """Of its PF's netdev; each card is in a network of its own."""
+        return self.host.data.replace("10.78.0.", "10.78.%d." % self.number)
+
+    @property
     def bdf(self):
         """Address of the physical function, as 0000:01:00.0."""
         if not self._bdf:
@@ -49,8 +54,7 @@ class Nic:
             ip addr replace %(ip)s/24 dev %(dev)s
             ip link set %(dev)s up
             """ % {"sys": SYS, "bdf": self.bdf, "dev": self.dev,
-                   "ip": self.host.data if not self.number else
-                   self.host.data.replace("10.78.0", "10.78.1")})
+                   "ip": self.address})
         self.host.wait_for("[ $(cat /sys/class/net/%s/carrier) = 1 ]" %
                            self.dev, timeout=30)
 
