@@ -253,82 +253,112 @@ static void complete(struct nic_rxq *r, union igb_desc *d, uint64_t lo,
 	r->q.head_moved = true;
 }
 
+/* What the write-back of a frame says, and how it is laid out. */
+struct layout {
+	uint32_t type; /* SRRCTL.DESCTYPE */
+	uint32_t dw0, dw1, status, tag;
+	uint32_t hdr; /* bytes for the header buffer */
+};
+
+static void describe(struct nic *nic, const struct nic_frame *f, bool strip,
+		     const struct nic_rss *rss, struct layout *l)
+{
+	bool looped = f->from != NIC_POOL_WIRE;
+
+	l->status = IGB_RXD_DD | sum_status(nic, f);
+	if (looped)
+		l->status |= IGB_RXD_LB;
+	if (strip) {
+		l->status |= IGB_RXD_VP;
+		l->tag = f->p.tci;
+		if (looped && nic->m->lb_vlan_swapped)
+			l->tag = __builtin_bswap16(f->p.tci);
+	}
+	l->dw0 = packet_type(&f->p) | rss->type;
+	l->dw1 = rss->hash;
+	if (!(REG(nic, IGB_RXCSUM) & IGB_RXCSUM_PCSD))
+		l->dw1 = f->p.ip4 ? pkt_get16(f->data + f->p.l3 + 4) : 0;
+}
+
+static uint32_t hdr_len_field(uint32_t n)
+{
+	return n << IGB_RXD_HDRLEN_SHIFT & IGB_RXD_HDRLEN;
+}
+
+static void split(struct nic *nic, const struct nic_rxq *r,
+		  const struct nic_frame *f, bool strip, uint32_t total,
+		  struct layout *l)
+{
+	uint32_t room, hdr = split_at(nic, r, &f->p);
+
+	room = (r->srrctl & IGB_SRRCTL_BSIZEHDR) >> IGB_SRRCTL_BSIZEHDR_SHIFT;
+	room *= 64;
+	if (hdr && strip)
+		hdr -= PKT_VLAN_LEN;
+	if (hdr)
+		l->dw0 |= IGB_RXD_SPH;
+	if (hdr > room) { /* stays with the packet */
+		l->status |= IGB_RXD_HBO;
+		l->dw0 |= hdr_len_field(hdr);
+		hdr = 0;
+	} else if (!hdr && l->type == IGB_SRRCTL_SPLIT_ALWAYS) {
+		hdr = MIN(room, total);
+	}
+	l->hdr = hdr;
+}
+
+/* One descriptor's worth from byte 'done' on; returns where it got to. */
+static uint32_t put_one(struct nic *nic, struct nic_rxq *r,
+			const struct pieces *c, const struct layout *l,
+			union igb_desc *at, uint32_t done)
+{
+	uint64_t pkt_at = __atomic_load_n(&at->qw[0], __ATOMIC_RELAXED);
+	uint64_t hdr_at = __atomic_load_n(&at->qw[1], __ATOMIC_RELAXED);
+	uint64_t lo = l->dw0 | (uint64_t)l->dw1 << 32, hi;
+	uint32_t n, status = l->status;
+
+	if (l->hdr && !done) {
+		put_bytes_at(nic, r, hdr_at & ~1ull, c, 0, l->hdr);
+		lo |= hdr_len_field(l->hdr);
+		done = l->hdr;
+	}
+	n = MIN(buffer_size(nic, r), c->total - done);
+	put_bytes_at(nic, r, pkt_at, c, done, n);
+	done += n;
+	if (done == c->total)
+		status |= IGB_RXD_EOP;
+	else
+		status &= IGB_RXD_DD; /* the rest is for the last one */
+
+	hi = status | (uint64_t)n << 32;
+	if (l->type == IGB_SRRCTL_LEGACY) {
+		lo = pkt_at;
+		hi = n | (uint64_t)(status & 0xff) << 32;
+	}
+	complete(r, at, lo, hi | (uint64_t)l->tag << 48);
+	return done;
+}
+
 void nic_rx_put(struct nic *nic, struct nic_rxq *r, const struct nic_frame *f,
 		const struct nic_rss *rss)
 {
-	uint32_t type = r->srrctl & IGB_SRRCTL_DESCTYPE;
-	uint32_t size = buffer_size(nic, r), status, dw0, dw1, done = 0;
+	struct layout l = { .type = r->srrctl & IGB_SRRCTL_DESCTYPE };
 	bool strip = f->p.vlan && strips_tag(nic, r);
-	uint32_t hdr = 0, hbuf, tag = 0;
+	uint32_t done = 0;
 	struct pieces c;
 
 	cut(nic, r, f, strip, &c);
-	status = IGB_RXD_DD | sum_status(nic, f);
-	if (f->from != NIC_POOL_WIRE)
-		status |= IGB_RXD_LB;
-	if (strip) {
-		status |= IGB_RXD_VP;
-		tag = f->p.tci;
-		if (f->from != NIC_POOL_WIRE && nic->m->lb_vlan_swapped)
-			tag = __builtin_bswap16((uint16_t)tag);
-	}
-	dw0 = packet_type(&f->p) | rss->type;
-	dw1 = rss->hash;
-	if (!(REG(nic, IGB_RXCSUM) & IGB_RXCSUM_PCSD))
-		dw1 = f->p.ip4 ? pkt_get16(f->data + f->p.l3 + 4) : 0;
-
-	if (type == IGB_SRRCTL_SPLIT || type == IGB_SRRCTL_SPLIT_ALWAYS) {
-		hbuf = (r->srrctl & IGB_SRRCTL_BSIZEHDR) >>
-		       IGB_SRRCTL_BSIZEHDR_SHIFT;
-		hbuf *= 64;
-		hdr = split_at(nic, r, &f->p);
-		if (hdr && strip)
-			hdr -= PKT_VLAN_LEN;
-		if (hdr)
-			dw0 |= IGB_RXD_SPH;
-		if (hdr > hbuf) { /* stays with the packet */
-			status |= IGB_RXD_HBO;
-			dw0 |= hdr << IGB_RXD_HDRLEN_SHIFT & IGB_RXD_HDRLEN;
-			hdr = 0;
-		} else if (!hdr && type == IGB_SRRCTL_SPLIT_ALWAYS) {
-			hdr = MIN(hbuf, c.total);
-		}
-	}
-
+	describe(nic, f, strip, rss, &l);
+	if (l.type == IGB_SRRCTL_SPLIT || l.type == IGB_SRRCTL_SPLIT_ALWAYS)
+		split(nic, r, f, strip, c.total, &l);
 	do {
 		union igb_desc *at = nic_dma_desc(nic, &r->q, r->q.head, true);
-		uint64_t pkt_at, hdr_at, lo = dw0, hi;
-		uint32_t n, st = status;
 
 		if (!at) {
 			r->q.stuck = true;
 			return;
 		}
-		pkt_at = __atomic_load_n(&at->qw[0], __ATOMIC_RELAXED);
-		hdr_at = __atomic_load_n(&at->qw[1], __ATOMIC_RELAXED);
-		if (hdr) {
-			put_bytes_at(nic, r, hdr_at & ~1ull, &c, 0, hdr);
-			lo |= hdr << IGB_RXD_HDRLEN_SHIFT & IGB_RXD_HDRLEN;
-			done = hdr;
-			hdr = 0;
-		}
-		n = MIN(size, c.total - done);
-		put_bytes_at(nic, r, pkt_at, &c, done, n);
-		done += n;
-		if (done == c.total)
-			st |= IGB_RXD_EOP;
-		else
-			st &= IGB_RXD_DD; /* the rest is for the last one */
-
-		if (type == IGB_SRRCTL_LEGACY) {
-			lo = pkt_at;
-			hi = n | (uint64_t)(st & 0xff) << 32 |
-			     (uint64_t)tag << 48;
-		} else {
-			lo |= (uint64_t)dw1 << 32;
-			hi = st | (uint64_t)n << 32 | (uint64_t)tag << 48;
-		}
-		complete(r, at, lo, hi);
+		done = put_one(nic, r, &c, &l, at, done);
 	} while (done < c.total);
 
 	nic->counts.rx_frames++;
