@@ -1,4 +1,4 @@
-// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/loop.c src/base/wire.c src/pci/caps.c src/pci/config.c src/pci/msix.c src/vdev/fake.c src/vdev/host.c src/vdev/models.c src/vdev/vdev.c src/vdev/vdev_bar.c src/vdev/vdev_cfg.c src/vdev/vdev_irq.c src/pdev/pdev.c fuzz/vdev_pdev.c
+// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/loop.c src/base/wire.c src/pci/caps.c src/pci/config.c src/pci/msix.c src/vdev/fake.c src/vdev/host.c src/vdev/models.c src/vdev/vdev.c src/vdev/vdev_bar.c src/vdev/vdev_cfg.c src/vdev/vdev_gone.c src/vdev/vdev_irq.c src/pdev/pdev.c fuzz/vdev_pdev.c
 /*
  * What a hostile guest can do to a virtual device: any access to its
  * configuration space and BARs, in any order, while interrupts fire and

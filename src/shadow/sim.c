@@ -248,7 +248,7 @@ static void write_back(struct sim *s, struct sim_queue *q, uint32_t idx,
 
 static uint32_t avail(const struct sim_queue *q)
 {
-	return q->on ? (q->tail + q->n - q->head) % q->n : 0;
+	return q->on && q->n ? (q->tail + q->n - q->head) % q->n : 0;
 }
 
 static uint32_t next(const struct sim_queue *q, uint32_t i)
