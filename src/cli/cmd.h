@@ -25,6 +25,8 @@ int cmd_receive(int argc, char **argv);
 int cmd_migrate(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_rebind(int argc, char **argv);
+int cmd_caps(int argc, char **argv);
+int cmd_metrics(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 

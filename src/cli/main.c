@@ -16,6 +16,8 @@ static const struct cmd cmds[] = {
 	{ "check", "what a migration would do; moves nothing", cmd_check },
 	{ "pf", "the driver of a physical function", cmd_pf },
 	{ "nic", "a software SR-IOV network card", cmd_nic },
+	{ "caps", "what this host could put behind a VM's device", cmd_caps },
+	{ "metrics", "figures of what runs here, for Prometheus", cmd_metrics },
 	{ "status", "what runs here, and how", cmd_status },
 	{ "console", "the serial console of a running VM", cmd_console },
 	{ "stop", "power a VM off", cmd_stop },
