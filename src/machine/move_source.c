@@ -118,6 +118,9 @@ static int op_engage(struct mig_vm *vm, const struct mig_plan *plan,
 	struct machine *m = MV(vm)->m;
 	int ret = 0;
 
+	for (unsigned int i = 0; i < machine_ndevs(m); i++)
+		shadow_set_shared(netdev_shadow(machine_dev(m, i)->nd),
+				  machine_ndevs(m) > 1);
 	for (unsigned int i = 0; ret == 0 && i < machine_ndevs(m); i++)
 		ret = netdev_engage(machine_dev(m, i)->nd, plan->d[i].action,
 				    e);

@@ -286,7 +286,9 @@ void netdev_release(struct netdev *nd)
 	nd->drained = false;
 	if (ret == 0 && shadow_engaged(nd->shadow))
 		ret = shadow_release(nd->shadow, &e);
-	if (ret < 0)
+	if (ret == -EBUSY)
+		log_info("%s", err_text(&e, ret));
+	else if (ret < 0)
 		log_error("%s: the device does not go back to direct: %s",
 			  nd->name, err_text(&e, ret));
 	if (nd->quiet != ACTIVE) {

@@ -96,8 +96,12 @@ void shadow_destroy(struct shadow *s)
 {
 	if (!s)
 		return;
+	/*
+	 * Drained and not taken back: the guest is elsewhere.  The device stays
+	 * off the bus, or what it still has to send would be sent twice.
+	 */
 	if (s->drained)
-		shadow_undrain(s, NULL);
+		shadow_leave(s, NULL);
 	shadow_poll_stop(s);
 	s->host->ops->pause(s->host);
 	vdev_lock(s->v);
@@ -114,6 +118,13 @@ void shadow_destroy(struct shadow *s)
 	pthread_cond_destroy(&s->poll.wake);
 	pthread_mutex_destroy(&s->poll.lock);
 	free(s);
+}
+
+void shadow_set_shared(struct shadow *s, bool shared)
+{
+	vdev_lock(s->v);
+	s->opts.shared = shared;
+	vdev_unlock(s->v);
 }
 
 uint32_t shadow_engaged(const struct shadow *s)

@@ -50,7 +50,11 @@ int shadow_parse_opts(struct shadow_opts *o, const char *text, struct err *e);
 
 int shadow_create(struct shadow **out, struct vdev *v,
 		  const struct shadow_opts *o, struct err *e);
-void shadow_destroy(struct shadow *s); /* releases; NULL is fine */
+/* Releases; a drained device stays off the bus.  NULL is fine. */
+void shadow_destroy(struct shadow *s);
+
+/* Whether other devices may write to the VM's memory; counts from engage. */
+void shadow_set_shared(struct shadow *s, bool shared);
 
 /*
  * Engage 'queues' (IGB_RXQ | IGB_TXQ bits; IGB_ALLQ in most uses) on the

@@ -236,6 +236,43 @@ static void undrain_resets_nothing(void **state)
 	sim_fini(s);
 }
 
+/* Once the guest is elsewhere the source must not go on for it. */
+static void a_drained_device_stays_off_the_bus(void **state)
+{
+	struct sim_opts o = { .seed = 5,
+			      .nrx = 32,
+			      .ntx = 32,
+			      .shadow.poll_ns = SHADOW_POLL_OFF };
+	struct sim *s = &host[0];
+	struct igb_vf_state st;
+	struct shadow_drain d;
+
+	for (unsigned int method = SHADOW_CPU; method <= SHADOW_IOMMU;
+	     method++) {
+		uint64_t sent;
+
+		o.shadow.method = method;
+		assert_int_equal(sim_init(s, &o), 0);
+		sim_guest_up(s);
+		sim_guest_post(s, o.nrx);
+		engage(s);
+		load(s, 20);
+		sim_guest_send(s);
+		sim_guest_kick(s);
+		assert_int_equal(shadow_drain(s->sh, 0, &st, &d, NULL), 0);
+		assert_true(d.tx_unsent > 0);
+		sent = s->dev.tx_seq;
+		s->log = false;
+		shadow_destroy(s->sh);
+		s->sh = NULL;
+		assert_false(sim_dev_transmit(s));
+		assert_false(sim_dev_receive(s, 100));
+		assert_int_equal(s->dev.tx_seq, sent);
+		no_fault(s, "drained");
+		sim_fini(s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -243,6 +280,7 @@ int main(void)
 		cmocka_unit_test(moves_with_offsets),
 		cmocka_unit_test(an_offset_ends_with_a_ring_reset),
 		cmocka_unit_test(undrain_resets_nothing),
+		cmocka_unit_test(a_drained_device_stays_off_the_bus),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
