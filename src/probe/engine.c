@@ -387,6 +387,10 @@ static int build_tramp(struct engine *en, struct err *e)
 	uint8_t *buf;
 	int ret;
 
+	if (en->ops->places) {
+		ret = en->ops->places(en->t, &en->at_swap, &en->at_ret);
+		return ret < 0 ? err_sys(e, ret, "an int3 and a ret") : 0;
+	}
 	buf = malloc(TRAMP_SIZE);
 	if (!buf)
 		return -ENOMEM;
@@ -395,6 +399,8 @@ static int build_tramp(struct engine *en, struct err *e)
 		free(buf);
 		return err_sys(e, ret, "memory for trampolines");
 	}
+	en->at_swap = tramp_swap(en->tramp);
+	en->at_ret = tramp_ret(en->tramp);
 	tramp_build(buf, en->tramp);
 	ret = en->ops->patch(en->t, en->tramp, buf, TRAMP_SIZE);
 	free(buf);
@@ -458,8 +464,7 @@ static bool release_stack(struct engine *en, struct probe_stack *s)
 	for (uint32_t i = 0; i < s->n; i++)
 		waiting |= (s->item[i].time_flags & PEND_FRAME) != 0;
 	for (uint32_t i = 0; i < s->nswap; i++)
-		if (!read_u64(en, s->swap[i].slot, &ra) &&
-		    ra == tramp_swap(en->tramp))
+		if (!read_u64(en, s->swap[i].slot, &ra) && ra == en->at_swap)
 			write_u64(en, s->swap[i].slot, s->swap[i].ra);
 	return waiting;
 }
@@ -492,7 +497,7 @@ int engine_disarm(struct engine *en, int process, bool *in_flight)
 	for (struct probe_stack *s = en->shared; s; s = s->next)
 		if (s->process == process)
 			*in_flight |= release_stack(en, s);
-	if (*in_flight)
+	if (*in_flight && en->tramp)
 		open_way_back(en);
 	if (process == en->process)
 		en->armed = false;

@@ -81,8 +81,8 @@ static bool is_back(const struct engine *en, uint64_t ra)
 	unsigned int cls;
 	enum tramp_form form;
 
-	return ra == tramp_swap(en->tramp) ||
-	       tramp_is_back(en->tramp, ra, &cls, &form);
+	return ra == en->at_swap ||
+	       (en->tramp && tramp_is_back(en->tramp, ra, &cls, &form));
 }
 
 /*
@@ -142,7 +142,7 @@ static void return_through(struct hit *h, uint64_t slot, uint16_t pop)
 
 	/* A real ret does it, for the sake of a shadow stack. */
 	r->gpr[X86_RSP] = slot + pop;
-	r->rip = tramp_ret(h->en->tramp);
+	r->rip = h->en->at_ret;
 	if (pop && (read_u64(h->en, slot, &ra) < 0 ||
 		    write_u64(h->en, slot + pop, ra) < 0))
 		h->en->stats.lost++;
@@ -196,7 +196,7 @@ static int make_frame(struct hit *h, uint64_t slot, uint64_t ra, uint64_t to,
 	uint64_t bytes;
 	int cls;
 
-	if (en->opt.swap_form)
+	if (en->opt.swap_form || !en->tramp)
 		return -ENOENT;
 	if (engine_frame_bytes(en, h->r, slot, ra, &bytes) < 0)
 		return -ENOENT;
@@ -243,7 +243,7 @@ static int swap_address(struct hit *h, uint64_t slot, uint64_t ra)
 		return -EFAULT; /* no caller: not a return address */
 	if (pend_swap_push(h->st, slot, ra) < 0)
 		return -ENOMEM;
-	if (write_u64(h->en, slot, tramp_swap(h->en->tramp)) < 0)
+	if (write_u64(h->en, slot, h->en->at_swap) < 0)
 		return -EFAULT; /* the record is harmless */
 	h->en->stats.swapped++;
 	return 0;
@@ -561,8 +561,9 @@ int engine_hit(struct engine *en, struct engine_thread *th,
 	bool back = false, swap = false;
 	int ret = 0;
 
-	if (tramp_inside(en->tramp, r->rip)) {
-		swap = r->rip == tramp_swap(en->tramp);
+	if (en->at_swap && r->rip == en->at_swap) {
+		swap = true;
+	} else if (en->tramp && tramp_inside(en->tramp, r->rip)) {
 		back = tramp_is_back(en->tramp, r->rip, &cls, &form);
 	} else {
 		p = engine_patch_at(en, r->rip);

@@ -32,7 +32,9 @@ struct engine {
 	struct engine_image *image;
 	size_t nimage;
 
-	uint64_t tramp; /* 0: not armed */
+	uint64_t tramp;	  /* 0: not armed, or none to be had */
+	uint64_t at_swap; /* int3 that swapped addresses lead to */
+	uint64_t at_ret;  /* a ret */
 	struct {
 		uint64_t addr;
 		size_t size;

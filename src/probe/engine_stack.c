@@ -265,7 +265,7 @@ static bool any_row(struct engine *en, uint64_t pc, bool exact,
 static uint64_t unswapped(struct engine *en, struct engine_thread *th,
 			  uint64_t slot, uint64_t ra)
 {
-	if (!en->tramp || ra != tramp_swap(en->tramp))
+	if (!en->at_swap || ra != en->at_swap)
 		return ra;
 	for (uint32_t i = 0; i < th->own.nswap; i++)
 		if (th->own.swap[i].slot == slot)

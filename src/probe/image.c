@@ -360,6 +360,7 @@ void image_close(struct image *im)
 		close_fd(&im->elf->fd);
 	if (im->map)
 		munmap((void *)im->map, im->map_size);
+	free(im->names);
 	free(im->elf);
 	free(im->path);
 	free(im);

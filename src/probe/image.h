@@ -50,10 +50,21 @@ struct image {
 	struct image_plt *stub; /* sorted by address */
 	size_t nstub;
 	struct cfi cfi;
+	char *names;	 /* of an image without a file */
 	struct elf *elf; /* private to image.c */
 };
 
 int image_open(struct image **out, const char *path, struct err *e);
+/*
+ * A kernel as it runs: the text of its kallsyms ("address type name" lines,
+ * modules' left out), and its code, read by 'read' from _stext to _etext.
+ * What was patched at boot is what is seen.  No unwind data: a kernel has it
+ * in another form.
+ */
+int image_of_kernel(struct image **out, const char *kallsyms,
+		    int (*read)(void *opaque, uint64_t addr, void *buf,
+				size_t len),
+		    void *opaque, struct err *e);
 void image_close(struct image *im); /* NULL is fine */
 
 /* Bytes of code at addr, and how many follow in *avail; NULL if none. */

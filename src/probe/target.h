@@ -37,6 +37,13 @@ struct probe_target_ops {
 	/* Write code that may be executing; one byte is atomic. */
 	int (*patch)(struct probe_target *t, uint64_t addr, const void *buf,
 		     size_t len);
+	/*
+	 * Where no memory can be had: an int3 and a ret that are there
+	 * already.  Then alloc is NULL, targets of tail calls are never
+	 * called but their return address is swapped, and an instruction
+	 * that would need a copy is not patched.
+	 */
+	int (*places)(struct probe_target *t, uint64_t *swap, uint64_t *ret);
 	/* Executable memory within 2 GiB of 'near' (0: anywhere). */
 	int (*alloc)(struct probe_target *t, uint64_t near, size_t size,
 		     uint64_t *addr);

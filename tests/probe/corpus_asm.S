@@ -175,6 +175,16 @@ FUNC(a_mem_rsp)
 	jmp	*-16(%rsp)
 END(a_mem_rsp)
 
+/* what a kernel's return looks like once its thunks are patched */
+FUNC(a_patched)
+	lea	2(%rdi), %rax
+	ret
+	int3
+	int3
+	int3
+	int3
+END(a_patched)
+
 /* a loop to its own first byte: the same activation */
 FUNC(a_self)
 	dec	%rdi

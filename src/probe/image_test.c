@@ -1,0 +1,110 @@
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "probe/finder.h"
+#include "probe/image.h"
+
+/* f: push rbp; test; jne over a tail call of g; ret.  g: lea; ret. */
+static const uint8_t text[] = {
+	0x55, 0x85, 0xff, 0x75, 0x06, /* f */
+	0x5d, 0xe9, 0x05, 0,	0,    0,    0x5d, 0xc3,
+	0xcc, 0xcc, 0xcc, 0x8d, 0x47, 0x01, 0xc3, /* g */
+};
+
+static const char symbols[] = "0000000000000000 A nothing\n"
+			      "ffffffff81000000 T _stext\n"
+			      "ffffffff81000000 T f\n"
+			      "ffffffff81000010 t g\n"
+			      "ffffffff81000010 d data\n"
+			      "ffffffffc0000000 t mod_fn\t[module]\n"
+			      "not a line\n"
+			      "ffffffff81000014 T _etext\n";
+
+static int give(void *opaque, uint64_t addr, void *buf, size_t len)
+{
+	assert_int_equal(addr, 0xffffffff81000000ull);
+	assert_int_equal(len, sizeof(text));
+	memcpy(buf, text, len);
+	return 0;
+}
+
+static void a_kernel_by_its_kallsyms(void **state)
+{
+	struct err e = { 0 };
+	struct probe_func *fn;
+	struct image *im;
+	struct finder f;
+
+	assert_int_equal(image_of_kernel(&im, symbols, give, NULL, &e), 0);
+	assert_null(image_symbol_named(im, "mod_fn"));
+	assert_null(image_symbol_named(im, "data"));
+	assert_int_equal(finder_open(&f, im, &e), 0);
+	assert_int_equal(f.n, 2);
+	fn = &f.func[0];
+	assert_int_equal(fn->size, 16);
+	assert_int_equal(finder_sites(&f, fn), 0);
+	/* Without unwind data the depth is followed: rbp is back. */
+	assert_int_equal(fn->nsite, 3);
+	assert_int_equal(fn->site[0].kind, SITE_ENTRY);
+	assert_int_equal(fn->site[0].step, STEP_PUSH);
+	assert_int_equal(fn->site[1].kind, SITE_TAIL);
+	assert_int_equal(fn->site[1].verdict, SITE_PATCH);
+	assert_string_equal(fn->site[1].to, "g");
+	assert_int_equal(fn->site[2].kind, SITE_RET);
+	finder_close(&f);
+	image_close(im);
+}
+
+static void what_is_no_kernel(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		"\n\n",
+		"zzz",
+		"ffffffff81000000 T _stext\n",
+		/* what others than root are shown */
+		"0000000000000000 T _stext\n0000000000000000 T _etext\n",
+		"ffffffff81000014 T _stext\nffffffff81000000 T _etext\n",
+		"ffffffff81000000 T _stext\nffffffffff000000 T _etext\n",
+	};
+	struct image *im;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct err e = { 0 };
+
+		assert_int_equal(image_of_kernel(&im, bad[i], give, NULL, &e),
+				 -EINVAL);
+		assert_non_null(strstr(e.text, "kallsyms"));
+	}
+}
+
+static void files_that_are_no_programs(void **state)
+{
+	static const char *const bad[] = { "/dev/null", "/proc/self/maps",
+					   "/etc/passwd", "/nonexistent", "/" };
+	struct image *im;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct err e = { 0 };
+
+		assert_true(image_open(&im, bad[i], &e) < 0);
+		assert_non_null(strstr(e.text, bad[i]));
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_kernel_by_its_kallsyms),
+		cmocka_unit_test(what_is_no_kernel),
+		cmocka_unit_test(files_that_are_no_programs),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
