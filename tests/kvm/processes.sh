@@ -43,7 +43,7 @@ until_true() {
 	tries=$(($1 * 10))
 	shift
 	while ! "$@" >/dev/null 2>&1; do
-		tries=$((n - 1))
+		tries=$((tries - 1))
 		[ "$tries" -gt 0 ] || return 1
 		sleep 0.1
 	done
