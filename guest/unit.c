@@ -280,6 +280,12 @@ static int test_dirty(void)
 
 extern char service_read_msr[];
 
+static __attribute__((noinline)) uint64_t trapped(uint64_t v)
+{
+	__asm__ volatile("outb %%al, $0xb5" : "+a"(v));
+	return v;
+}
+
 /*
  * The host stops each read of an MSR and makes it one of another.  In ring 0,
  * because a software KVM has no eye on what ring 3 does.
@@ -295,8 +301,11 @@ static int test_debug(void)
 	check(word == 0x1122334455667788);
 	for (int i = 0; i < 5; i++)
 		check(rdmsr(0xc0000080) == base);
+	for (uint64_t i = 0; i < 5; i++)
+		check(trapped(i) == (i < 4 ? i + 100 : i));
 	check(command(CMD_TELL, 0, 0) == 0);
 	check(rdmsr(0xc0000080) == efer);
+	check(trapped(7) == 7);
 	return 0;
 }
 

@@ -258,6 +258,32 @@ static void set_step_off(struct vcpu *c, bool on)
 	control(c);
 }
 
+/*
+ * A write to our port.  KVM has the instruction done by now; put rip back on
+ * it, so that both kinds of breakpoint look the same.
+ */
+void debug_trap(struct vcpu *c)
+{
+	const struct vm_debug_ops *ops = c->vm->debug.ops;
+	struct vm_debug_stop stop = { .cpu = c->idx, .breakpoint = true };
+	struct kvm_regs r;
+	uint64_t after;
+
+	if (!ops || ioctl(c->fd, KVM_GET_REGS, &r) < 0)
+		return;
+	after = r.rip;
+	stop.pc = r.rip -= 2;
+	if (ioctl(c->fd, KVM_SET_REGS, &r) < 0)
+		return;
+	if (ops->stop(c->vm->debug.opaque, c->vm, &stop))
+		return;
+	/* Not a probe: a write to a port that is not there. */
+	if (ioctl(c->fd, KVM_GET_REGS, &r) < 0)
+		return;
+	r.rip = after;
+	ioctl(c->fd, KVM_SET_REGS, &r);
+}
+
 void debug_exit(struct vcpu *c)
 {
 	const struct kvm_debug_exit_arch *a = &c->run->debug.arch;

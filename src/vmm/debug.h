@@ -15,12 +15,24 @@
 
 #include "vmm/vm.h"
 
+/*
+ * A breakpoint that stops on every KVM: "out %al, $0xb5", two bytes, which
+ * change no register and no flag.  int3 is one byte, but QEMU's emulated SVM
+ * (the lab) and some software KVMs hand it to the guest, unseen by KVM.  Ring
+ * 0 only, unless the guest lets ring 3 use ports.
+ */
+#define VM_DEBUG_PORT 0xb5
+#define VM_DEBUG_TRAP               \
+	{                           \
+		0xe6, VM_DEBUG_PORT \
+	}
+
 #define VM_DEBUG_HW 4 /* hardware breakpoints */
 
 struct vm_debug_stop {
 	unsigned int cpu;
-	uint64_t pc;	 /* of the int3, or of the next insn */
-	bool breakpoint; /* an int3 */
+	uint64_t pc;	 /* of the breakpoint, or of the next insn */
+	bool breakpoint; /* an int3, or a VM_DEBUG_TRAP */
 	bool step;	 /* one instruction was done */
 	unsigned int hw; /* bit n: hardware breakpoint n */
 };
@@ -37,7 +49,8 @@ struct vm_debug_ops {
 };
 
 /*
- * From now on every int3 of the guest stops.  -ENOTSUP where KVM cannot;
+ * From now on every int3 and every VM_DEBUG_TRAP of the guest stops, with
+ * rip at it.  -ENOTSUP where KVM cannot;
  * some software KVMs take this call and still never report an int3.
  */
 int vm_debug_attach(struct vm *vm, const struct vm_debug_ops *ops,

@@ -159,6 +159,7 @@ int msr_write(struct vcpu *c, const struct kvm_msr_entry *e);
 
 /* debug.c */
 void debug_exit(struct vcpu *c);
+void debug_trap(struct vcpu *c); /* after complete() */
 
 /* bus.c: what an exit reaches; returns how to count it */
 void bus_init(struct vm *vm);

@@ -75,6 +75,17 @@ static void exit_pio(struct vcpu *c)
 				 r->io.direction == KVM_EXIT_IO_OUT));
 }
 
+static void complete(struct vcpu *c);
+
+static bool is_debug_trap(const struct vcpu *c)
+{
+	const struct kvm_run *r = c->run;
+
+	return c->vm->debug.ops && r->io.port == VM_DEBUG_PORT &&
+	       r->io.direction == KVM_EXIT_IO_OUT && r->io.size == 1 &&
+	       r->io.count == 1;
+}
+
 /* Answer one exit. */
 static void handle(struct vcpu *c)
 {
@@ -84,6 +95,12 @@ static void handle(struct vcpu *c)
 	switch (r->exit_reason) {
 	case KVM_EXIT_IO:
 		c->incomplete = true;
+		if (is_debug_trap(c)) {
+			count(c, VM_EXIT_DEBUG);
+			complete(c);
+			debug_trap(c);
+			break;
+		}
 		exit_pio(c);
 		break;
 	case KVM_EXIT_MMIO:

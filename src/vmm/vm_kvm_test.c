@@ -32,7 +32,7 @@ struct rig {
 	size_t len;
 	uint64_t dirty[BITMAP_WORDS(MEM >> PAGE_SHIFT)];
 	uint64_t buf; /* what the guest told */
-	unsigned int stops, steps;
+	unsigned int stops, steps, traps;
 };
 
 static void console(void *opaque, const void *buf, size_t len)
@@ -460,6 +460,20 @@ static bool stopped(void *opaque, struct vm *vm,
 	assert_int_equal(stop->cpu, 0);
 	assert_int_equal(vm_debug_get_regs(vm, 0, &regs), 0);
 	assert_int_equal(regs.rip, stop->pc);
+	if (stop->breakpoint) {
+		static const uint8_t trap[] = VM_DEBUG_TRAP;
+		uint8_t code[2];
+
+		assert_int_equal(vm_debug_read(vm, 0, stop->pc, code, 2), 0);
+		assert_memory_equal(code, trap, 2);
+		assert_int_equal(regs.rax, r->traps);
+		if (r->traps++ == 4)
+			return false; /* the last one: let it have it */
+		regs.rip += 2;
+		regs.rax += 100;
+		assert_int_equal(vm_debug_set_regs(vm, 0, &regs), 0);
+		return true;
+	}
 	if (stop->hw) {
 		assert_int_equal(stop->hw, 2);
 		assert_int_equal(stop->pc, r->buf);
@@ -514,6 +528,7 @@ static void breakpoints_stop_the_guest(void **state)
 	finish(&rig, 0);
 	assert_int_equal(rig.stops, 5);
 	assert_int_equal(rig.steps, 5);
+	assert_int_equal(rig.traps, 5);
 	tear_down(&rig);
 }
 
