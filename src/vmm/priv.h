@@ -155,6 +155,7 @@ void vcpus_destroy(struct vm *vm);
 void vcpus_ended(struct vm *vm, enum vm_end end, int code);
 
 /* state_vcpu.c */
+int msr_read(struct vcpu *c, struct kvm_msr_entry *e);
 int msr_write(struct vcpu *c, const struct kvm_msr_entry *e);
 
 /* debug.c */

@@ -27,13 +27,17 @@ size_t vm_state_max(const struct vm *vm)
 int vm_save(struct vm *vm, struct wire_out *o)
 {
 	struct machine_state *m = calloc(1, sizeof(*m));
-	struct vcpu_state *s = calloc(1, sizeof(*s));
+	struct vcpu_state *s = calloc(vm->ncpus, sizeof(*s));
 	int ret = m && s ? state_msrs_list(vm) : -ENOMEM;
 
 	if (!ret)
 		ret = vm_park(vm);
 	if (!ret)
 		ret = machine_capture(vm, m);
+	for (unsigned int i = 0; i < vm->ncpus && !ret; i++)
+		ret = vcpu_capture(&vm->cpu[i], &s[i]);
+	if (!ret)
+		ret = time_capture(vm, m, s);
 	if (ret)
 		goto free;
 	put_u16(o, VERSION);
@@ -41,14 +45,9 @@ int vm_save(struct vm *vm, struct wire_out *o)
 	put_u64(o, vm->mem.pages << PAGE_SHIFT);
 	cpuid_put(o, vm->cpuid);
 	machine_put(o, m);
-	for (unsigned int i = 0; i < vm->ncpus && !ret; i++) {
-		memset(s, 0, sizeof(*s));
-		ret = vcpu_capture(&vm->cpu[i], s);
-		if (!ret)
-			vcpu_put(o, s);
-	}
-	if (!ret)
-		ret = o->err;
+	for (unsigned int i = 0; i < vm->ncpus; i++)
+		vcpu_put(o, &s[i]);
+	ret = o->err;
 free:
 	free(m);
 	free(s);
@@ -114,6 +113,12 @@ static int apply(struct vm *vm, struct kvm_cpuid2 *cpuid,
 		ret = machine_apply(vm, m, e);
 	for (unsigned int i = 0; i < vm->ncpus && !ret; i++)
 		ret = vcpu_apply(&vm->cpu[i], &s[i], e);
+	/*
+	 * The clocks go on from where they stopped: the time of the move is
+	 * not in them, so nothing in the guest times out for being moved.
+	 */
+	if (!ret)
+		ret = time_apply(vm, m, s, e);
 	return ret;
 }
 

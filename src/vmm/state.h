@@ -12,6 +12,9 @@
 
 #include "vmm/priv.h"
 
+#define MSR_IA32_TSC	 0x10
+#define MSR_TSC_DEADLINE 0x6e0
+
 #define STATE_MSRS  512
 #define STATE_XSAVE 16384u /* bytes; AMX would need 11 KiB */
 
@@ -53,5 +56,10 @@ int machine_capture(struct vm *vm, struct machine_state *s);
 void machine_put(struct wire_out *o, const struct machine_state *s);
 void machine_get(struct wire_in *in, struct machine_state *s);
 int machine_apply(struct vm *vm, const struct machine_state *s, struct err *e);
+
+/* After all the rest was captured or applied; 's' has one for each vCPU. */
+int time_capture(struct vm *vm, struct machine_state *m, struct vcpu_state *s);
+int time_apply(struct vm *vm, const struct machine_state *m,
+	       const struct vcpu_state *s, struct err *e);
 
 #endif

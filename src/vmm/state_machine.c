@@ -69,8 +69,7 @@ int machine_capture(struct vm *vm, struct machine_state *s)
 		if (ioctl(vm->fd, KVM_GET_IRQCHIP, &s->chip[i]) < 0)
 			return -errno;
 	}
-	if (ioctl(vm->fd, KVM_GET_PIT2, &s->pit) < 0 ||
-	    ioctl(vm->fd, KVM_GET_CLOCK, &s->clock) < 0)
+	if (ioctl(vm->fd, KVM_GET_PIT2, &s->pit) < 0)
 		return -errno;
 	pthread_mutex_lock(&vm->bus.ports_lock);
 	s->cf8 = vm->bus.cf8;
@@ -105,21 +104,13 @@ void machine_get(struct wire_in *in, struct machine_state *s)
 	serial_get(in, &s->serial);
 }
 
-/*
- * The guest's clock goes on from where it stopped: the time of the move is
- * not in it, so nothing in the guest times out for having been moved.
- */
 int machine_apply(struct vm *vm, const struct machine_state *s, struct err *e)
 {
-	struct kvm_clock_data clock = { .clock = s->clock.clock };
-
 	for (uint32_t i = 0; i < 3; i++)
 		if (ioctl(vm->fd, KVM_SET_IRQCHIP, &s->chip[i]) < 0)
 			return err_sys(e, -errno, "interrupt controller %u", i);
 	if (ioctl(vm->fd, KVM_SET_PIT2, &s->pit) < 0)
 		return err_sys(e, -errno, "timer");
-	if (ioctl(vm->fd, KVM_SET_CLOCK, &clock) < 0)
-		return err_sys(e, -errno, "kvmclock");
 	pthread_mutex_lock(&vm->bus.ports_lock);
 	vm->bus.cf8 = s->cf8;
 	vm->bus.pm_sts = s->pm_sts;

@@ -10,8 +10,6 @@
 #include "base/log.h"
 #include "vmm/fields.h"
 
-#define MSR_IA32_TSC	     0x10
-#define MSR_TSC_DEADLINE     0x6e0
 #define MSR_HYPERV_FIRST     0x40000000
 #define MSR_HYPERV_LAST	     0x400000ff
 #define MSR_KVM_ASYNC_PF_ACK 0x4b564d07
@@ -149,7 +147,7 @@ union msr_one {
 	uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
 };
 
-static int msr_read(struct vcpu *c, struct kvm_msr_entry *e)
+int msr_read(struct vcpu *c, struct kvm_msr_entry *e)
 {
 	union msr_one m = { .h.nmsrs = 1 };
 
@@ -321,6 +319,8 @@ static int set_msrs(struct vcpu *c, const struct vcpu_state *s, struct err *e)
 	for (uint32_t i = 0; i < s->nmsrs; i++) {
 		struct kvm_msr_entry now = { .index = s->msr[i].index };
 
+		if (now.index == MSR_IA32_TSC || now.index == MSR_TSC_DEADLINE)
+			continue; /* time_apply() */
 		if (msr_write(c, &s->msr[i]) == 0)
 			continue;
 		if (msr_read(c, &now) == 0 ? now.data == s->msr[i].data

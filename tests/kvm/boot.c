@@ -5,7 +5,7 @@
  *	boot [-c CPUS] [-m MIB] [-i INITRD] [-a APPEND] [-t SECONDS]
  *	    [-M SECONDS] [-B FILE] KERNEL
  *
- * With -B, an int3 is put at the address (hexadecimal) in FILE once that
+ * With -B, a breakpoint is put at the address (hexadecimal) in FILE once that
  * appears, for ten seconds.  It must be an endbr64, which is stepped over.
  * With -M the guest moves to a new VM, here in this process, that often.
  * The exit status is the test guest's, 0 for a poweroff, 3 for any other end.
@@ -134,7 +134,7 @@ static int patch(const uint8_t *want, const uint8_t *put)
 static void *breakpoint(void *arg)
 {
 	static const uint8_t endbr[4] = { 0xf3, 0x0f, 0x1e, 0xfa };
-	static const uint8_t int3[4] = { 0xcc, 0x0f, 0x1e, 0xfa };
+	static const uint8_t trap[4] = { 0xe6, VM_DEBUG_PORT, 0x1e, 0xfa };
 	static const struct vm_debug_ops ops = { .stop = stopped };
 	int ret;
 	FILE *f;
@@ -146,12 +146,12 @@ static void *breakpoint(void *arg)
 	fclose(f);
 	ret = vm_debug_attach(vm, &ops, NULL);
 	if (!ret)
-		ret = patch(endbr, int3);
+		ret = patch(endbr, trap);
 	fprintf(stderr, "\nboot: breakpoint at %lx: %s\n", bp_at,
 		strerror(-ret));
 	sleep(10);
 	if (!ret)
-		ret = patch(int3, endbr);
+		ret = patch(trap, endbr);
 	vm_debug_detach(vm);
 	fprintf(stderr, "\nboot: breakpoint gone: %s: %u hits, %u odd\n",
 		strerror(-ret), bp_hits, bp_odd);

@@ -1,4 +1,4 @@
-"""An int3 in a stock kernel's function stops the VM each time, and only then."""
+"""A breakpoint in a stock kernel's function stops the VM each time, and only then."""
 
 import os
 
