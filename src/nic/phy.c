@@ -152,6 +152,9 @@ static void section(struct nic *nic, uint32_t at)
 
 	for (unsigned int i = 0; i < 3; i++)
 		w[i] = (uint16_t)(mac[2 * i] | mac[2 * i + 1] << 8);
+	w[0x03] = 0x0d30; /* compatibility: no media autosense */
+	w[0x08] = 0x5047; /* board number, shown by drivers */
+	w[0x09] = 0x5552;
 	w[0x0a] = 0x002b; /* init control 1 */
 	w[0x0b] = nic->m->pf_device;
 	w[0x0c] = 0;
