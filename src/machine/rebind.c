@@ -165,6 +165,7 @@ static void *work(void *opaque)
 	struct rebind *r = opaque;
 	struct netdev *nd = r->dev->nd;
 
+	shadow_set_shared(netdev_shadow(nd), machine_ndevs(r->m) > 1);
 	r->ret = netdev_engage(nd, r->plan.action, &r->err);
 	if (r->ret == 0 && r->plan.action == MIG_REBUILD)
 		r->ret = wait_quiesced(r);

@@ -438,6 +438,26 @@ static void a_function_reset_gives_all_to_the_guest(void **state)
 	end();
 }
 
+/* And if nobody has noticed before the switch-over, that does. */
+static void a_dead_queue_does_not_travel(void **state)
+{
+	struct igb_vf_state st;
+
+	begin((struct sim_opts){ 0 });
+	engage();
+	sim.dev.rx.on = false;
+	fake_pdev_set(sim.fp, IGBVF_RXDCTL, 0);
+	memset(vcpu(sim.rx_ring), 0x66, 128);
+	assert_int_equal(shadow_drain(sim.sh, 0, &st, NULL, NULL), 0);
+	assert_int_equal(igb_vf_enabled(&st), IGB_TXQ(0));
+	for (int i = 0; i < 128; i++)
+		assert_int_equal(vcpu(sim.rx_ring)[i], 0x66);
+	assert_int_equal(shadow_undrain(sim.sh, NULL), 0);
+	assert_int_equal(shadow_release(sim.sh, NULL), 0);
+	assert_int_equal(stats().split_pages, 0);
+	end();
+}
+
 /* ---- threads ---- */
 
 static bool within_ms(int ms, bool (*cond)(void))
@@ -556,6 +576,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_ring_outside_ram_is_not_followed),
 		cmocka_unit_test(rings_are_followed_to_another_place),
 		cmocka_unit_test(a_function_reset_gives_all_to_the_guest),
+		cmocka_unit_test(a_dead_queue_does_not_travel),
 		cmocka_unit_test(polling_guests_are_served),
 		cmocka_unit_test(a_queue_that_dies_is_noticed),
 		cmocka_unit_test(an_interrupt_finds_its_work_done),

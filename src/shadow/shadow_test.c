@@ -46,6 +46,9 @@ static const struct {
 	{ "driver that watches TDH", { .nrx = 32, .ntx = 32, .no_rs = true } },
 	{ "device that sends at once",
 	  { .nrx = 16, .ntx = 16, .eager = true } },
+	{ "huge pages", { .nrx = 32, .ntx = 32, .unit = 2 << 20, .batch = 3 } },
+	{ "huge pages, full",
+	  { .nrx = 32, .ntx = 32, .unit = 1 << 18, .shadow.full = true } },
 	{ "doorbells without exits", { .nrx = 32, .ntx = 32, .stand = true } },
 	{ "doorbells without exits, late, shared",
 	  { .nrx = 16, .ntx = 16, .stand = true, .tight = true, .batch = 4 } },
@@ -222,6 +225,8 @@ static void random_operations(const struct sim_opts *o, const char *name)
 	shadow_get_stats(sim.sh, &st);
 	assert_int_equal(st.rx[0].bad + st.tx[0].bad, 0);
 	assert_true(sim.g.lost <= st.holes);
+	/* Pages reported that nobody wrote: a tenth at most. */
+	assert_true(sim.all_marked * 10 <= sim.all_truth * 11);
 	assert_true(!o->stand || st.stand_ins > 5);
 	assert_int_equal(st.split_pages, 0);
 	print_message("%-34s rx %llu tx %llu engages %llu resets %llu "

@@ -1039,6 +1039,8 @@ int sim_init(struct sim *s, const struct sim_opts *o)
 	ret = fake_host_init(&s->fh, SIM_RAM);
 	if (ret)
 		return ret;
+	if (o->unit)
+		s->fh.ram.page = o->unit;
 	s->ops = *s->fh.h.ops;
 	s->ops.mark_dirty = mark_dirty;
 	s->ops.pause = sim_pause;

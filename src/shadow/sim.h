@@ -43,6 +43,7 @@ struct sim_opts {
 	bool refuse_heads;  /* enabling a queue zeroes its head */
 	bool forget;	    /* off the bus it goes on and loses (emulators) */
 	bool stand;	    /* doorbells without exits, at random */
+	uint32_t unit;	    /* bytes of a guest page; 0: 4096 */
 	unsigned int batch; /* write-backs at a time, 1: at once */
 	bool eager;	    /* sends within the tail write, as emulators do */
 };

@@ -52,6 +52,25 @@ static bool mid_frame(struct shadow *s, uint64_t budget_ns)
 	}
 }
 
+/*
+ * Queues that went off unseen (a reset by the PF) have no more to tell; what
+ * is in their rings is the guest's.
+ */
+static void drop_dead(struct shadow *s, const struct igb_vf_state *st)
+{
+	uint32_t dead = 0;
+
+	for (unsigned int k = 0; k < NRINGS; k++) {
+		if (s->ring[k].slot)
+			dead |= shadow_bit(k) & ~igb_vf_enabled(st);
+	}
+	if (!dead)
+		return;
+	shadow_sync_locked(s);
+	shadow_drop(s, dead, false);
+	s->stats.resets++;
+}
+
 /* Why the state of this VF cannot be told, or 0. */
 static int check(struct shadow *s, const struct igb_vf_state *st, struct err *e)
 {
@@ -91,6 +110,7 @@ int shadow_drain(struct shadow *s, uint64_t budget_ns, struct igb_vf_state *st,
 	ret = check(s, st, e);
 	if (ret)
 		goto unlock;
+	drop_dead(s, st);
 
 	start = now_ns();
 	shadow_sync_locked(s);
