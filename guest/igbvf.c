@@ -202,6 +202,7 @@ void igbvf_reinit(struct igbvf *v)
 	reset(v);
 	ring_clean(&v->tx);
 	ring_clean(&v->rx);
+	v->last_head = 0;
 	vf_write(v, IGBVF_TDH, 0);
 	vf_write(v, IGBVF_TDT, 0);
 	vf_write(v, IGBVF_RDH, 0);
@@ -330,13 +331,13 @@ static unsigned int clean_tx(struct igbvf *v)
 	struct igbvf_ring *r = &v->tx;
 	unsigned int n = 0;
 
-	/* Progress by register: never outside what was submitted. */
+	/* Progress by register; it may lag behind DD, but never goes back. */
 	if (v->conf.compact && r->clean != r->use) {
 		uint32_t head = vf_read(v, IGBVF_COMPACT_TDH);
 
 		v->heads++;
-		v->bad_heads +=
-			(head - r->clean) % r->n > (r->use - r->clean) % r->n;
+		v->bad_heads += (head - v->last_head) % r->n > r->n / 2;
+		v->last_head = head;
 	}
 	for (; r->clean != r->use && n < r->n; n++) {
 		uint16_t eop = r->eop[r->clean];

@@ -67,7 +67,8 @@ struct igbvf {
 	/* For the console. */
 	uint64_t links_up, links_down, reinits, reset_fails, mac_changes;
 	uint64_t mbx_timeouts, tails, refills, irqs[3];
-	uint64_t heads, bad_heads; /* compact: looks, and impossible ones */
+	uint64_t heads, bad_heads; /* compact: looks, and steps back */
+	uint32_t last_head;
 };
 
 /* Order of stat[] and last_stat[]. */

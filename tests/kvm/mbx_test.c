@@ -101,7 +101,7 @@ static void reach(struct scene *s, unsigned int g, const char *tag,
 {
 	char *json;
 
-	if (world_reaches(&s->w, g, tag, key, v, PATIENCE_MS))
+	if (world_reaches(&s->w, g, tag, key, v, v + 1 ? PATIENCE_MS : 0))
 		return;
 	world_dump(&s->w, g);
 	json = trace_json(s->trace);
@@ -294,6 +294,7 @@ static void submission_registers_share_the_page(void **state)
 {
 	struct vdev_counts before, after;
 	struct scene s;
+	uint64_t reinits[2];
 	unsigned int posts = 0;
 
 	set_up(&s, 2, true,
@@ -301,6 +302,8 @@ static void submission_registers_share_the_page(void **state)
 	for (unsigned int g = 0; g < 2; g++)
 		settle(&s, g);
 	vdev_get_counts(s.w.g[0].v, &before);
+	for (unsigned int g = 0; g < 2; g++)
+		reinits[g] = world_stat(&s.w, g, "V", "reinits");
 	for (unsigned int g = 0; g < 2; g++)
 		world_say(&s.w, g, "start");
 	while (!world_reaches(&s.w, 0, "T", "acked", 10000, 40) ||
@@ -321,7 +324,9 @@ static void submission_registers_share_the_page(void **state)
 		assert_int_equal(world_stat(&s.w, g, "T", "doubled"), 0);
 		assert_int_equal(world_stat(&s.w, g, "T", "reordered"), 0);
 		assert_int_equal(world_stat(&s.w, g, "T", "corrupt"), 0);
-		assert_int_equal(world_stat(&s.w, g, "V", "reinits"), 0);
+		/* Nor did the driver find it necessary to start over. */
+		if (world_stat(&s.w, g, "V", "reinits") != reinits[g])
+			reach(&s, g, "V", "reinits", UINT64_MAX);
 	}
 	assert_true(world_stat(&s.w, 0, "H", "heads") > 100);
 	assert_int_equal(world_stat(&s.w, 0, "H", "bad"), 0);
