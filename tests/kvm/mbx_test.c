@@ -303,9 +303,11 @@ static void submission_registers_share_the_page(void **state)
 		settle(&s, g);
 	vdev_get_counts(s.w.g[0].v, &before);
 	for (unsigned int g = 0; g < 2; g++)
-		reinits[g] = world_stat(&s.w, g, "V", "reinits");
-	for (unsigned int g = 0; g < 2; g++)
 		world_say(&s.w, g, "start");
+	for (unsigned int g = 0; g < 2; g++) {
+		reach(&s, g, "T", "acked", 1);
+		reinits[g] = world_stat(&s.w, g, "V", "reinits");
+	}
 	while (!world_reaches(&s.w, 0, "T", "acked", 10000, 40) ||
 	       !world_reaches(&s.w, 1, "T", "acked", 10000, 40)) {
 		world_call(&s.w, s.w.loop, ping, &s);
