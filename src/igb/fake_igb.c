@@ -129,7 +129,7 @@ static void pf_write(struct fake_igb *d, uint32_t off, uint32_t val)
 	}
 }
 
-uint32_t fake_igb_vf_read(struct fake_igb *d, unsigned int vf, uint32_t off)
+static uint32_t vf_read(struct fake_igb *d, unsigned int vf, uint32_t off)
 {
 	uint32_t v;
 
@@ -144,8 +144,8 @@ uint32_t fake_igb_vf_read(struct fake_igb *d, unsigned int vf, uint32_t off)
 	return v;
 }
 
-void fake_igb_vf_write(struct fake_igb *d, unsigned int vf, uint32_t off,
-		       uint32_t val)
+static void vf_write(struct fake_igb *d, unsigned int vf, uint32_t off,
+		     uint32_t val)
 {
 	if (off >= IGBVF_VMBMEM && off < IGBVF_VMBMEM + 4 * IGBVF_MBX_WORDS)
 		d->reg[(IGB_VMBMEM(vf) + off - IGBVF_VMBMEM) / 4] = val;
@@ -163,6 +163,24 @@ void fake_igb_vf_write(struct fake_igb *d, unsigned int vf, uint32_t off,
 		d->reg[IGB_MBVFICR / 4] |= 1u << (IGB_MBVFICR_ACK_SHIFT + vf);
 	if (val & (IGB_V2P_REQ | IGB_V2P_ACK))
 		raise_irq(d, IGB_ICR_VMMB);
+}
+
+uint32_t fake_igb_vf_read(struct fake_igb *d, unsigned int vf, uint32_t off)
+{
+	uint32_t v;
+
+	pthread_mutex_lock(&d->lock);
+	v = vf_read(d, vf, off);
+	pthread_mutex_unlock(&d->lock);
+	return v;
+}
+
+void fake_igb_vf_write(struct fake_igb *d, unsigned int vf, uint32_t off,
+		       uint32_t val)
+{
+	pthread_mutex_lock(&d->lock);
+	vf_write(d, vf, off, val);
+	pthread_mutex_unlock(&d->lock);
 }
 
 void fake_igb_set_link(struct fake_igb *d, bool up)
@@ -183,7 +201,9 @@ static int op_read(struct pdev *p, unsigned int region, uint64_t off, void *buf,
 	}
 	if (region != PDEV_BAR0 || len != 4)
 		return -EINVAL;
+	pthread_mutex_lock(&d->lock);
 	v = pf_read(d, (uint32_t)off);
+	pthread_mutex_unlock(&d->lock);
 	memcpy(buf, &v, 4);
 	return 0;
 }
@@ -199,9 +219,11 @@ static int op_write(struct pdev *p, unsigned int region, uint64_t off,
 	memcpy(&v, buf, len);
 	if (region == PDEV_CONFIG)
 		pci_config_write(&d->cfg, (uint32_t)off, (unsigned int)len, v);
-	else if (region == PDEV_BAR0 && len == 4)
+	else if (region == PDEV_BAR0 && len == 4) {
+		pthread_mutex_lock(&d->lock);
 		pf_write(d, (uint32_t)off, v);
-	else
+		pthread_mutex_unlock(&d->lock);
+	} else
 		return -EINVAL;
 	return 0;
 }
@@ -251,6 +273,7 @@ void fake_igb_init(struct fake_igb *d, uint16_t device)
 	};
 
 	memset(d, 0, sizeof(*d));
+	pthread_mutex_init(&d->lock, NULL);
 	d->irqfd = -1;
 	pci_config_init(&d->cfg, &id);
 	/* Something in front, so that the list has to be walked. */

@@ -5,10 +5,12 @@
  * Not installed.
  *
  * The PF is a pdev; the VFs' side is two functions, to be called by whoever
- * plays the guest or a VF's pdev.  One thread at a time, or the caller locks.
+ * plays the guest or a VF's pdev.  Accesses may come from several threads.
  */
 #ifndef IGB_FAKE_IGB_H
 #define IGB_FAKE_IGB_H
+
+#include <pthread.h>
 
 #include "igb/regs.h"
 #include "pci/config.h"
@@ -16,6 +18,7 @@
 
 struct fake_igb {
 	struct pdev p; /* the PF's */
+	pthread_mutex_t lock;
 	struct pci_config cfg;
 	uint16_t sriov; /* offset of the capability */
 	uint32_t reg[IGB_PF_BAR0_SIZE / 4];

@@ -106,7 +106,8 @@ void vdev_mbx_get_state(struct vdev_mbx *m, struct mbx_state *out);
  * State: canonical state, the virtual registers, the exchange.  Always
  * VDEV_MBX_SAVE_SIZE bytes.  load() is for a vdev not bound yet; restore()
  * then has the port grant the state (done may come later), and resume()
- * goes on with an exchange that was cut.
+ * goes on with an exchange that was cut.  In mode KERNEL restore() asks the
+ * host's driver, through the VF's own mailbox, before it returns.
  */
 #define VDEV_MBX_SAVE_SIZE (MBX_STATE_SIZE + 1 + 1 + 1 + 4 + 4 + 2 * 64 + 4)
 void vdev_mbx_save(struct vdev_mbx *m, struct wire_out *o);

@@ -132,5 +132,7 @@ bool mbx_forward(struct vdev_mbx *m); /* m->req to the hardware */
 uint32_t mbx_lock_kernel(struct vdev_mbx *m, uint32_t val);
 void mbx_release_kernel(struct vdev_mbx *m, uint32_t val);
 void mbx_collect(struct vdev_mbx *m); /* what the PF wrote meanwhile */
+/* Ask the host's PF driver for all of m->state; blocks, up to 1 s a request. */
+int mbx_replay(struct vdev_mbx *m);
 
 #endif

@@ -79,6 +79,15 @@ int vdev_mbx_load(struct vdev_mbx *m, struct wire_in *in, struct err *e)
 int vdev_mbx_restore(struct vdev_mbx *m, pf_verdict_fn done, void *opaque)
 {
 	struct pf_port *p = m->conf.port;
+	struct pf_verdict v = { 0 };
 
+	if (m->conf.mode == VDEV_MBX_KERNEL) {
+		vdev_lock(m->v);
+		v.ok = mbx_replay(m) == 0;
+		memcpy(v.mac, m->state.mac, 6);
+		vdev_unlock(m->v);
+		done(opaque, &v);
+		return 0;
+	}
 	return p ? p->ops->restore(p, &m->state, done, opaque) : -ENODEV;
 }

@@ -1358,6 +1358,65 @@ static void kernel_mode_forwards(void **s)
 	stop(b);
 }
 
+/* ---- a host's driver that answers while a VM waits in a call ---- */
+
+static void *serve_pf(void *opaque)
+{
+	struct bench *b = opaque;
+
+	loop_run(b->loop);
+	return NULL;
+}
+
+static bool replayed;
+
+static void on_replayed(void *opaque, const struct pf_verdict *v)
+{
+	replayed = v->ok;
+}
+
+/* What was granted elsewhere is asked for again, by the VF itself. */
+static void kernel_mode_restores(void **s)
+{
+	uint8_t buf[VDEV_MBX_SAVE_SIZE];
+	struct bench *b = start_mode(1, VDEV_MBX_KERNEL), *c;
+	struct vm *vm = &b->vm[0], *to;
+	struct wire_in in;
+	pthread_t t;
+	json_t *st, *vf;
+
+	assert_int_equal(up(vm, mac_a), 0);
+	assert_int_equal(
+		guest_request(&vm->g,
+			      REQ(.op = MBX_OP_VLAN, .vid = 100, .add = true),
+			      NULL),
+		0);
+	saved(vm, buf, sizeof(buf));
+	c = start_mode(1, VDEV_MBX_KERNEL);
+	to = &c->vm[0];
+	wire_in_init(&in, buf, sizeof(buf));
+	assert_int_equal(vdev_mbx_load(to->m, &in, NULL), 0);
+	assert_int_equal(pthread_create(&t, NULL, serve_pf, c), 0);
+	replayed = false;
+	assert_int_equal(vdev_mbx_restore(to->m, on_replayed, NULL), 0);
+	loop_stop(c->loop);
+	pthread_join(t, NULL);
+	assert_true(replayed);
+	st = pf_status(c->pf);
+	vf = json_array_get(json_object_get(st, "vfs"), 0);
+	assert_string_equal(json_string_value(json_object_get(vf, "mac")),
+			    "02:00:00:00:00:0a");
+	assert_int_equal(json_array_size(json_object_get(vf, "vlans")), 1);
+	assert_int_equal(json_integer_value(json_object_get(vf, "multicast")),
+			 1);
+	json_decref(st);
+	/* Nobody there to answer: refused after the guest's own second. */
+	assert_int_equal(vdev_mbx_restore(to->m, on_replayed, NULL), 0);
+	assert_false(replayed);
+	stop(c);
+	stop(b);
+}
+
 static void kernel_mode_quiesces(void **s)
 {
 	struct bench *b = start_mode(1, VDEV_MBX_KERNEL);
@@ -1428,6 +1487,7 @@ int main(void)
 		cmocka_unit_test(quiesce_in_flight),
 		cmocka_unit_test(a_held_reset_moves),
 		cmocka_unit_test(kernel_mode_forwards),
+		cmocka_unit_test(kernel_mode_restores),
 		cmocka_unit_test(kernel_mode_quiesces),
 		cmocka_unit_test(status_says_it_all),
 	};
