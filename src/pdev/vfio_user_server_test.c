@@ -571,7 +571,7 @@ static void *stay_inside(void *arg)
 		usleep(1000);
 		p[0]++; /* crashes if it was unmapped under us */
 	}
-	f->d.reads = 2;
+	__atomic_store_n(&f->d.reads, 2, __ATOMIC_RELEASE);
 	vfu_leave(f->d.s);
 	return NULL;
 }
