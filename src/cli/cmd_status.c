@@ -17,14 +17,15 @@ static const struct opt_usage usage = {
 		 "  pagurus status --json web1",
 };
 
-static int ask(const char *dir, const char *name, json_t **out, struct err *e)
+static int ask(const char *dir, const char *name, const char *method,
+	       json_t **out, struct err *e)
 {
 	struct ctl_client *c;
 	int ret = ctl_connect(&c, dir, name, e);
 
 	if (ret < 0)
 		return ret;
-	ret = ctl_ask(c, "status", NULL, NULL, NULL, out, e);
+	ret = ctl_ask(c, method, NULL, NULL, NULL, out, e);
 	ctl_close(c);
 	return ret;
 }
@@ -40,7 +41,7 @@ static void add(void *opaque, const char *name)
 	json_t *one;
 
 	/* A socket nobody listens on any more is not a VM. */
-	if (ask(a->dir, name, &one, NULL) == 0)
+	if (ask(a->dir, name, "status", &one, NULL) == 0)
 		json_array_append_new(a->list, one);
 }
 
@@ -119,9 +120,12 @@ static void print_json(const json_t *j)
 int cmd_status(int argc, char **argv)
 {
 	const char *dir = NULL;
-	bool json = false;
+	bool json = false, trace = false;
 	const struct opt opts[] = {
 		{ "json", 'j', NULL, "print JSON", OPT_FLAG, &json },
+		{ "trace", 0, NULL,
+		  "print the last mailbox events of NAME, as JSON", OPT_FLAG,
+		  &trace },
 		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
 		  &dir },
 		{ 0 },
@@ -138,11 +142,13 @@ int cmd_status(int argc, char **argv)
 		return EXIT_USAGE;
 	if (n > 1)
 		return opt_misuse(&usage, "one VM at a time");
+	if (trace && n < 1)
+		return opt_misuse(&usage, "--trace of which NAME?");
 	if (n == 1) {
-		ret = ask(dir, argv[1], &one, &e);
+		ret = ask(dir, argv[1], trace ? "trace" : "status", &one, &e);
 		if (ret < 0)
 			return cmd_fail("status", &e, ret);
-		if (json)
+		if (json || trace)
 			print_json(one);
 		else
 			print_vm(one);

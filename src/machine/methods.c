@@ -1,8 +1,10 @@
 /*
  * What the control socket of any machine answers; docs/control.md.
  */
+#include <stdlib.h>
 #include <errno.h>
 
+#include "base/trace.h"
 #include "base/util.h"
 #include "machine/priv.h"
 
@@ -95,8 +97,19 @@ static int do_stop(void *opaque, struct ctl_call *c, const json_t *params,
 	return CTL_LATER;
 }
 
+static int do_trace(void *opaque, struct ctl_call *c, const json_t *params,
+		    json_t **result, struct err *e)
+{
+	char *text = trace_json(machine_trace(opaque));
+
+	*result = text ? json_loads(text, 0, NULL) : NULL;
+	free(text);
+	return *result ? 0 : err_sys(e, -ENOMEM, "trace");
+}
+
 const struct ctl_method machine_methods[] = {
 	{ "status", "everything there is to know, as one object", do_status },
+	{ "trace", "the last mailbox events of its devices", do_trace },
 	{ "console", "the connection becomes the guest's serial console",
 	  do_console },
 	{ "stop",
