@@ -164,6 +164,12 @@ static void moves_with_offsets(void **state)
 				 .refuse_heads = true,
 				 .shadow.method = SHADOW_IOMMU },
 	      25);
+	moves((struct sim_opts){ .seed = 21,
+				 .nrx = 32,
+				 .ntx = 32,
+				 .refuse_heads = true,
+				 .no_rs = true },
+	      25);
 }
 
 /* The offset ends with the guest's next reset of its rings, by itself. */
@@ -236,6 +242,44 @@ static void undrain_resets_nothing(void **state)
 	sim_fini(s);
 }
 
+/*
+ * What was only assumed to be sent is in flight again when the switch-over is
+ * cancelled: its write-back still comes, and must not meet a slot used anew.
+ */
+static void undrain_takes_back_what_was_assumed(void **state)
+{
+	struct sim_opts o = { .seed = 6,
+			      .nrx = 32,
+			      .ntx = 16,
+			      .batch = 64,
+			      .shadow.poll_ns = SHADOW_POLL_OFF };
+	struct sim *s = &host[0];
+	struct igb_vf_state st;
+	struct shadow_drain d;
+
+	assert_int_equal(sim_init(s, &o), 0);
+	sim_guest_up(s);
+	sim_guest_post(s, o.nrx);
+	engage(s);
+	while (sim_guest_send(s))
+		;
+	sim_guest_kick(s);
+	while (sim_dev_transmit(s))
+		;
+	assert_int_equal(shadow_drain(s->sh, 0, &st, &d, NULL), 0);
+	assert_true(d.tx_unsure > 0);
+	assert_int_equal(st.tx[0].head, st.tx[0].tail);
+	assert_int_equal(shadow_undrain(s->sh, NULL), 0);
+	shadow_sync(s->sh);
+	assert_int_equal(sim_guest_poll(s, 0), 0);
+	assert_false(sim_guest_send(s));
+	sim_dev_flush(s, 2 * SIM_SLOTS, true);
+	sim_settle(s);
+	assert_int_equal(s->g.tx_clean, s->g.tx_use);
+	no_fault(s, "undrain");
+	sim_fini(s);
+}
+
 /* Once the guest is elsewhere the source must not go on for it. */
 static void a_drained_device_stays_off_the_bus(void **state)
 {
@@ -280,6 +324,7 @@ int main(void)
 		cmocka_unit_test(moves_with_offsets),
 		cmocka_unit_test(an_offset_ends_with_a_ring_reset),
 		cmocka_unit_test(undrain_resets_nothing),
+		cmocka_unit_test(undrain_takes_back_what_was_assumed),
 		cmocka_unit_test(a_drained_device_stays_off_the_bus),
 	};
 
