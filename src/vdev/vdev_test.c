@@ -591,6 +591,14 @@ static void state_travels(void **state)
 	wire_in_init(&in, bad, len);
 	assert_int_equal(vdev_load(v2, &in, NULL), -EPROTO);
 	memcpy(bad, wire, len);
+	bad[2 + 2 + 9 + 256 + 2] |= 1; /* address of vector 0 */
+	wire_in_init(&in, bad, len);
+	assert_int_equal(vdev_load(v2, &in, NULL), -EBADMSG);
+	memcpy(bad, wire, len);
+	bad[2 + 2 + 9 + 256 + 2 + 12] |= 2; /* control of vector 0 */
+	wire_in_init(&in, bad, len);
+	assert_int_equal(vdev_load(v2, &in, NULL), -EBADMSG);
+	memcpy(bad, wire, len);
 	bad[2 + 2 + 9 + 256 + 2 + 48] |= 8; /* pending of vector 3 */
 	wire_in_init(&in, bad, len);
 	assert_int_equal(vdev_load(v2, &in, NULL), -EBADMSG);
