@@ -36,7 +36,7 @@ def scenario(lab):
 
     traffic.end()
     lab.equal("news in the guest's log", str(g.run(
-        "dmesg | diff /tmp/dmesg - | grep -i -e igbvf -e '%s' -e reset; true"
-        % dev)), "")
+        "dmesg | diff /tmp/dmesg - | grep '^+' | "
+        "grep -i -e igbvf -e '%s:' -e reset; true" % dev)), "")
     g.send("poweroff -f")
     g.command.wait(60)
