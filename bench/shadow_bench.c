@@ -168,7 +168,8 @@ static void traffic(const char *args)
 
 	for (unsigned int i = 0; i < 2; i++) {
 		snprintf(append[i], sizeof(append[i]),
-			 "id=%u stay=1 stat_ms=100 limit_s=120 %s", i + 1, args);
+			 "id=%u stay=1 stat_ms=100 limit_s=120 %s", i + 1,
+			 args);
 		c.append[i] = append[i];
 	}
 	world_create(&w, &c);
