@@ -57,16 +57,29 @@ NOINLINE long bench_three(long x)
 		__asm__ volatile("" : "+r"(x)); \
 		return x + 0x##n;               \
 	}
-/* It does not come to rest on these. */
-/* clang-format off */
-#define MANY10(n) \
-	MANY1(n##0) MANY1(n##1) MANY1(n##2) MANY1(n##3) MANY1(n##4) \
-	MANY1(n##5) MANY1(n##6) MANY1(n##7) MANY1(n##8) MANY1(n##9)
-MANY10(1) MANY10(2) MANY10(3) MANY10(4) MANY10(5)
-MANY10(6) MANY10(7) MANY10(8) MANY10(9) MANY10(a)
-/* clang-format on */
+#define MANY10(n)    \
+	MANY1(n##0); \
+	MANY1(n##1); \
+	MANY1(n##2); \
+	MANY1(n##3); \
+	MANY1(n##4); \
+	MANY1(n##5); \
+	MANY1(n##6); \
+	MANY1(n##7); \
+	MANY1(n##8); \
+	MANY1(n##9)
+MANY10(1);
+MANY10(2);
+MANY10(3);
+MANY10(4);
+MANY10(5);
+MANY10(6);
+MANY10(7);
+MANY10(8);
+MANY10(9);
+MANY10(a);
 
-	static volatile long result;
+static volatile long result;
 
 /*
  * The best of many short batches: others use the machine too, and what they
