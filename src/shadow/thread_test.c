@@ -111,7 +111,7 @@ static void run(struct sim_opts o, unsigned int n)
 		"engaged, doorbells %llu times without exits\n",
 		n, (unsigned long long)sim.dev.rx_seq,
 		(unsigned long long)sim.dev.tx_seq,
-		(unsigned long long)(st.rx[0].completed + st.tx[0].completed),
+		(unsigned long long)st.rx[0].completed + st.tx[0].completed,
 		(unsigned long long)st.stand_ins);
 	sim_fini(&sim);
 }
