@@ -106,13 +106,13 @@ static void run(struct sim_opts o, unsigned int n)
 	shadow_get_stats(sim.sh, &st);
 	assert_int_equal(st.rx[0].bad + st.tx[0].bad, 0);
 	assert_true(st.rx[0].completed > 0 && st.tx[0].completed > 0);
-	print_message(
-		"%u toggles, %llu frames in, %llu out; %llu requests "
-		"engaged, doorbells %llu times without exits\n",
-		n, (unsigned long long)sim.dev.rx_seq,
-		(unsigned long long)sim.dev.tx_seq,
-		(unsigned long long)st.rx[0].completed + st.tx[0].completed,
-		(unsigned long long)st.stand_ins);
+	print_message("%u toggles, %llu frames in, %llu out; %llu requests "
+		      "engaged, doorbells %llu times without exits\n",
+		      n, (unsigned long long)sim.dev.rx_seq,
+		      (unsigned long long)sim.dev.tx_seq,
+		      (unsigned long long)st.rx[0].completed +
+			      st.tx[0].completed,
+		      (unsigned long long)st.stand_ins);
 	sim_fini(&sim);
 }
 
