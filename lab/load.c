@@ -198,12 +198,13 @@ static int do_udp(char **arg)
 	uint64_t pps = (uint64_t)atol(arg[2]), end = deadline(arg[3]), next;
 	uint64_t sent = 0, refused = 0, got = 0, doubled = 0, late = 0;
 	uint64_t corrupt = 0, highest = 0;
-	uint8_t *seen = calloc(SEQ_MAX / 8, 1);
+	static uint8_t *seen; /* to the process's end */
 	struct dgram d, want;
 	struct gap gap;
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 
+	seen = calloc(SEQ_MAX / 8, 1);
 	if (!seen || fd < 0 || !pps ||
 	    connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
 		die("udp");
@@ -349,10 +350,11 @@ static int do_mem(char **arg)
 {
 	uint64_t pages = (uint64_t)atol(arg[0]) << 8, end = deadline(arg[1]);
 	uint64_t writes = 0, corrupt = 0, dice = 1;
-	uint32_t *generation = calloc(pages, sizeof(*generation));
+	static uint32_t *generation; /* to the process's end */
 	uint64_t *mem = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
+	generation = calloc(pages, sizeof(*generation));
 	if (!pages || !generation || mem == MAP_FAILED)
 		die("memory");
 	for (uint64_t i = 0; i < pages; i++)
