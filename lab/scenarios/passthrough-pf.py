@@ -4,6 +4,8 @@ Our PF driver calls back when the mailbox is wanted, so that in steady state
 its page is direct like the others.
 """
 
+from labkit import pagurus
+
 LIMIT = 1200
 MIB = 64
 
@@ -40,27 +42,11 @@ def scenario(lab):
     lab.step("ping to the other host")
     g.run("ping -c 5 -W 2 " + b.data)
 
-    lab.step("%d MiB from the other host" % MIB)
-    b.run("dd if=/dev/urandom of=/tmp/data bs=1M count=%d 2>/dev/null" % MIB)
-    want = b.run("md5sum < /tmp/data").out.split()[0]
     before = status(a)
     lab.equal("direct pages of BAR 0", [
         p["direct"] for p in before["devices"][0]["pages"] if p["bar"] == 0],
         [True] * 4)
-    t = b.spawn("nc -l -p 5001 < /tmp/data")
-    b.wait_for("netstat -ltn | grep -q :5001", 20)
-    lab.equal("content", g.run("nc %s 5001 > /tmp/data; md5sum < /tmp/data" %
-                               b.data, timeout=500).out.split()[0], want)
-    t.wait(30)
-
-    lab.step("%d MiB back" % MIB)
-    # An nc whose input is at its end leaves; a pipe held open keeps it.
-    t = b.spawn("mkfifo /tmp/p; exec 3<>/tmp/p; "
-                "nc -l -p 5002 <&3 > /tmp/back; md5sum < /tmp/back")
-    b.wait_for("netstat -ltn | grep -q :5002", 20)
-    g.run("nc %s 5002 < /tmp/data" % b.data, timeout=500)
-    t.wait(60)
-    lab.equal("content", t.out.split()[0], want)
+    pagurus.bulk(lab, g, b, MIB)
 
     lab.step("no exit at all")
     after = status(a)

@@ -23,7 +23,7 @@ struct rebind {
 	struct mig_decision plan;
 	pthread_t thread;
 	bool active;
-	uint64_t outage_ns;
+	uint64_t quiesce_ns, outage_ns;
 	int ret;
 	struct err err;
 
@@ -84,6 +84,7 @@ static void in_loop_run(void *opaque)
 /* The guest gives up its rings while it runs on. */
 static int wait_quiesced(struct rebind *r)
 {
+	uint64_t start = now_ns();
 	int ret = carry(r, in_loop_quiesce);
 
 	while (ret == 0) {
@@ -91,6 +92,7 @@ static int wait_quiesced(struct rebind *r)
 		if (ret == 0)
 			nap(1000000);
 	}
+	r->quiesce_ns = now_ns() - start;
 	return ret < 0 ? err_sys(&r->err, ret,
 				 "%s: the guest's driver does not give up the "
 				 "device",
@@ -152,10 +154,11 @@ static void in_loop_ended(void *opaque)
 		ctl_fail(r->call, r->ret, &r->err);
 	else
 		ctl_reply(r->call,
-			  json_pack("{s:s, s:s, s:s, s:I}", "device",
+			  json_pack("{s:s, s:s, s:s, s:I, s:I}", "device",
 				    r->dev->name, "action",
 				    mig_action_name(r->plan.action), "reason",
-				    r->plan.reason, "outage_ns",
+				    r->plan.reason, "quiesce_ns",
+				    (json_int_t)r->quiesce_ns, "outage_ns",
 				    (json_int_t)r->outage_ns));
 	r->active = false;
 }
@@ -215,6 +218,10 @@ static int do_rebind(void *opaque, struct ctl_call *c, const json_t *params,
 	netdev_describe(r->dev->nd, &have);
 	netvf_describe(r->vf, &offer);
 	mig_decide(&r->plan, &have, &offer, &policy);
+	if (r->plan.action != MIG_REFUSE && offer.backing == MIG_SOFTWARE &&
+	    have.backing == MIG_HARDWARE)
+		snprintf(r->plan.reason, sizeof(r->plan.reason),
+			 "the software NIC was asked for");
 	if (r->plan.action != MIG_REFUSE && netdev_orphaned(r->dev->nd)) {
 		/* Its rings' positions died with it. */
 		r->plan.action = MIG_REBUILD;
@@ -227,6 +234,7 @@ static int do_rebind(void *opaque, struct ctl_call *c, const json_t *params,
 			       r->plan.reason);
 	}
 	err_clear(&r->err);
+	r->quiesce_ns = r->outage_ns = 0;
 	r->call = c;
 	r->active = true;
 	ret = -pthread_create(&r->thread, NULL, work, r);
