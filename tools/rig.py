@@ -200,9 +200,9 @@ class Rig:
                                                            proc.tail()))
             time.sleep(0.01)
 
-    def hosts(self, *names, models=None, vfs=4, policy=None):
+    def hosts(self, *names, models=None, vfs=4, policy=None, wire=None):
         """Hosts on one wire; two at most, it has two ends."""
-        wire = "unix:" + os.path.join(self.dir, "wire")
+        wire = wire or "unix:" + os.path.join(self.dir, "wire")
         for i, name in enumerate(names):
             model = models[i] if models else "82576"
             self.all_hosts.append(Host(self, name, model, vfs, wire, policy))

@@ -45,6 +45,16 @@ def device(h):
     return status(h)["devices"][0]
 
 
+def announced(lab, h):
+    """The PF driver at h has told the switches of the guest, and its ring
+    has sent all of it."""
+    lab.sleep(1)
+    pf = h.run("pagurus status pf0 --json").json()
+    lab.equal("RARP rounds at %s" % h, [
+        pf["vfs"][0]["announced"], pf["vfs"][0]["unannounced"],
+        pf["tx_pending"]], [5, 0, 0])
+
+
 def move(lab, g, src, dst, tls, options=""):
     """Migrate g, whose console is dst's from then on; the result."""
     lab.step("it moves from %s to %s" % (src, dst))

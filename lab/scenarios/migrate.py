@@ -30,6 +30,7 @@ def scenario(lab):
         lab.step("the guest goes on at %s, its VF direct" % dst)
         g.run("ping -c 2 -W 5 " + peer)
         pagurus.wait_direct(lab, dst)
+        pagurus.announced(lab, dst)
         lab.step("nothing is left at %s" % src)
         lab.equal("control sockets", str(src.run(
             "ls /run/pagurus | grep -v ^pf0; true")), "")

@@ -80,6 +80,7 @@ int cmd_receive(int argc, char **argv)
 		log_set_level(LOG_DEBUG);
 	log_set_prefix(cfg.name);
 
+	netvf_prepare(ac.vf, ac.nvfs);
 	ret = rights_drop(RIGHTS_VM, &e);
 	if (ret == 0)
 		ret = machine_create(&m, &cfg, &e);

@@ -92,6 +92,7 @@ int cmd_run(int argc, char **argv)
 		log_set_level(LOG_DEBUG);
 	log_set_prefix(cfg.name);
 
+	netvf_prepare(cfg.vf, cfg.nvfs);
 	ret = rights_drop(RIGHTS_VM, &e);
 	if (ret == 0)
 		ret = machine_create(&m, &cfg, &e);

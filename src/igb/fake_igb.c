@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 
 #include "base/util.h"
+#include "igb/desc.h"
 #include "pci/caps.h"
 
 #define SRIOV_AT 0x160
@@ -80,6 +81,48 @@ static void vf_reset(struct fake_igb *d, unsigned int n)
 	raise_irq(d, IGB_ICR_VMMB);
 }
 
+static void *dma(struct fake_igb *d, uint64_t iova, size_t len)
+{
+	if (iova < d->dma.iova || iova - d->dma.iova > d->dma.size ||
+	    len > d->dma.size - (iova - d->dma.iova))
+		return NULL;
+	return (uint8_t *)d->dma.va + (iova - d->dma.iova);
+}
+
+static void tx_one(struct fake_igb *d, unsigned int q, union igb_desc *at)
+{
+	unsigned int slot = d->ntx % FAKE_IGB_TX;
+	uint32_t len = igb_txd_len(at);
+	const void *data = dma(d, at->qw[0], len);
+
+	if (!data || !igb_txd_is_data(at) || len > sizeof(d->tx[0].data))
+		return;
+	d->tx[slot].queue = q;
+	d->tx[slot].len = len;
+	memcpy(d->tx[slot].data, data, len);
+	d->ntx++;
+	if (!d->tx_stuck)
+		at->dw[3] = IGB_TXD_DD;
+}
+
+/* A tail moved.  The pool must be let send, as silicon and QEMU want it. */
+static void tx_run(struct fake_igb *d, unsigned int q)
+{
+	uint32_t n = d->reg[IGB_TDLEN(q) / 4] / IGB_DESC_SIZE;
+	uint32_t *head = &d->reg[IGB_TDH(q) / 4];
+	union igb_desc *ring =
+		dma(d, d->reg[IGB_TDBAL(q) / 4], d->reg[IGB_TDLEN(q) / 4]);
+
+	if (!ring || !(d->reg[IGB_TXDCTL(q) / 4] & IGB_DCTL_ENABLE) ||
+	    !(d->reg[IGB_TCTL / 4] & IGB_TCTL_EN) ||
+	    !(d->reg[IGB_VFTE / 4] >> q % IGB_POOLS & 1))
+		return;
+	while (*head != d->reg[IGB_TDT(q) / 4] && *head < n) {
+		tx_one(d, q, &ring[*head]);
+		*head = (*head + 1) % n;
+	}
+}
+
 static void pf_write(struct fake_igb *d, uint32_t off, uint32_t val)
 {
 	uint32_t *r = &d->reg[off / 4];
@@ -127,6 +170,9 @@ static void pf_write(struct fake_igb *d, uint32_t off, uint32_t val)
 		break;
 	default: *r = val;
 	}
+	for (unsigned int q = 0; q < IGB_QUEUES_82576; q++)
+		if (off == (uint32_t)IGB_TDT(q))
+			tx_run(d, q);
 }
 
 static uint32_t vf_read(struct fake_igb *d, unsigned int vf, uint32_t off)
@@ -243,12 +289,28 @@ static void op_close(struct pdev *p)
 	dev(p)->open = false;
 }
 
+static int op_dma_map(struct pdev *p, const struct pdev_dma *m)
+{
+	if (dev(p)->dma.size)
+		return -EBUSY;
+	dev(p)->dma = *m;
+	return 0;
+}
+
+static int op_dma_unmap(struct pdev *p, uint64_t iova, uint64_t size)
+{
+	memset(&dev(p)->dma, 0, sizeof(dev(p)->dma));
+	return 0;
+}
+
 static const struct pdev_ops ops = {
 	.name = "fake",
 	.close = op_close,
 	.read = op_read,
 	.write = op_write,
 	.irq_set = op_irq_set,
+	.dma_map = op_dma_map,
+	.dma_unmap = op_dma_unmap,
 };
 
 struct pdev *fake_igb_pdev(struct fake_igb *d)

@@ -1,7 +1,8 @@
 /*
  * An igb device made of memory, for unit tests: a PF with its VFs' mailboxes
  * and the registers a PF driver looks at, with their real semantics
- * (read-to-clear, write-one-to-clear, locks).  No rings, no switch.
+ * (read-to-clear, write-one-to-clear, locks).  Of rings only the PF's for
+ * transmission, whose frames are kept; no switch.
  * Not installed.
  *
  * The PF is a pdev; the VFs' side is two functions, to be called by whoever
@@ -16,6 +17,8 @@
 #include "pci/config.h"
 #include "pdev/pdev.h"
 
+#define FAKE_IGB_TX 16
+
 struct fake_igb {
 	struct pdev p; /* the PF's */
 	pthread_mutex_t lock;
@@ -27,7 +30,15 @@ struct fake_igb {
 	uint32_t eims;
 	unsigned int pf_resets, irqs;
 	unsigned int pf_writes;
-	bool open; /* a pdev is out */
+	struct pdev_dma dma; /* the one mapping there may be */
+	/* What the PF's rings sent, the last so many of ntx frames. */
+	struct {
+		unsigned int queue, len;
+		uint8_t data[128];
+	} tx[FAKE_IGB_TX];
+	unsigned int ntx;
+	bool tx_stuck; /* frames are taken and never completed */
+	bool open;     /* a pdev is out */
 	/* Told of mailbox interrupts to VF n: its vector would fire. */
 	void (*vf_irq)(void *opaque, unsigned int vf);
 	void *opaque;

@@ -5,10 +5,12 @@
 #include <libmnl/libmnl.h>
 #include <limits.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -77,6 +79,13 @@ static int talk(struct nlmsghdr *h)
 	return ret;
 }
 
+/* The address in a spec: what follows a comma is a token. */
+static void bdf_of(char *bdf, size_t size, const char *spec)
+{
+	snprintf(bdf, size, "%.*s", (int)MIN(strcspn(spec, ","), size - 1),
+		 spec);
+}
+
 int hostpf_set_mac(const char *spec, const uint8_t mac[6], struct err *e)
 {
 	struct ifla_vf_mac vm = { 0 };
@@ -87,8 +96,7 @@ int hostpf_set_mac(const char *spec, const uint8_t mac[6], struct err *e)
 	unsigned int ifindex;
 	int ret;
 
-	snprintf(bdf, sizeof(bdf), "%.*s",
-		 (int)MIN(strcspn(spec, ","), sizeof(bdf) - 1), spec);
+	bdf_of(bdf, sizeof(bdf), spec);
 	ret = find(bdf, &ifindex, &vm.vf);
 	if (ret < 0)
 		return err_sys(e, ret, "%s: its PF has no network interface",
@@ -105,4 +113,36 @@ int hostpf_set_mac(const char *spec, const uint8_t mac[6], struct err *e)
 	mnl_attr_nest_end(h, list);
 	ret = talk(h);
 	return ret < 0 ? err_sys(e, ret, "%s: MAC of VF %u", bdf, vm.vf) : 0;
+}
+
+static int raw_fd = -1;
+
+int hostpf_raw_open(void)
+{
+	if (raw_fd < 0)
+		/* Protocol 0: to send only. */
+		raw_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	return raw_fd < 0 ? -errno : 0;
+}
+
+int hostpf_raw_send(const char *spec, const void *frame, size_t len)
+{
+	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_halen = 6 };
+	unsigned int ifindex;
+	char bdf[32];
+	uint32_t vf;
+	int ret;
+
+	if (raw_fd < 0)
+		return -EPERM;
+	bdf_of(bdf, sizeof(bdf), spec);
+	ret = find(bdf, &ifindex, &vf);
+	if (ret < 0)
+		return ret;
+	to.sll_ifindex = (int)ifindex;
+	memcpy(to.sll_addr, frame, 6);
+	return sendto(raw_fd, frame, len, MSG_DONTWAIT,
+		      (const struct sockaddr *)&to, sizeof(to)) < 0
+		       ? -errno
+		       : 0;
 }

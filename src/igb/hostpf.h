@@ -5,6 +5,7 @@
 #ifndef IGB_HOSTPF_H
 #define IGB_HOSTPF_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -15,5 +16,13 @@
  * CAP_NET_ADMIN.
  */
 int hostpf_set_mac(const char *vf, const uint8_t mac[6], struct err *e);
+
+/*
+ * Send a frame from the PF of the VF at this address, by its network
+ * interface.  The socket for that must be opened before a role gives up its
+ * rights; it receives nothing.  Once a process; -EPERM without CAP_NET_RAW.
+ */
+int hostpf_raw_open(void);
+int hostpf_raw_send(const char *vf, const void *frame, size_t len);
 
 #endif

@@ -48,6 +48,8 @@ static void check_link(struct pf *pf)
 			pf->vf[n].port->port.link = link;
 		if (pf->vf[n].fn || pf->vf[n].st.cts)
 			pf_event(pf, n, &ev);
+		if (link && pf->vf[n].announce_later)
+			pf_announce(pf, n);
 	}
 }
 
@@ -190,7 +192,9 @@ void pf_close(struct pf *pf)
 			pf_event(pf, n, &ev);
 		if (v->port)
 			v->port->pf = NULL; /* calls fail from now on */
+		pf_announce_stop(pf, n);
 	}
+	pf_tx_close(pf);
 	pf_hw_irq_off(pf);
 	pdev_irq_set(pf->pdev, PDEV_MSIX, 0, 0, NULL);
 	loop_remove(pf->irq_src);
@@ -271,6 +275,10 @@ static json_t *vf_json(const struct pf *pf, unsigned int n)
 		"max_frame", (int)v->st.frame, "last_refusal",
 		v->last_refusal ? v->last_refusal : "");
 
+	json_object_update_new(o, json_pack("{s:I, s:I}", "announced",
+					    (json_int_t)c->announced,
+					    "unannounced",
+					    (json_int_t)c->unannounced));
 	json_object_update_new(
 		o, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "requests",
 			     (json_int_t)c->requests, "refused",
@@ -287,8 +295,8 @@ json_t *pf_status(struct pf *pf)
 
 	for (unsigned int n = 0; n < pf->nvfs; n++)
 		json_array_append_new(vfs, vf_json(pf, n));
-	return json_pack("{s:s, s:s, s:b, s:b, s:I, s:o}", "pf", pf->name,
+	return json_pack("{s:s, s:s, s:b, s:b, s:I, s:i, s:o}", "pf", pf->name,
 			 "generation", pf->gen->name, "link", pf->link, "gone",
-			 pf->gone, "interrupts", (json_int_t)pf->irqs, "vfs",
-			 vfs);
+			 pf->gone, "interrupts", (json_int_t)pf->irqs,
+			 "tx_pending", (int)pf_tx_pending(pf), "vfs", vfs);
 }

@@ -85,6 +85,8 @@ struct pf_vf_counts {
 	uint64_t acks;	    /* acks seen by interrupt */
 	uint64_t callbacks; /* times the callback was called */
 	uint64_t answered;  /* requests answered in the mailbox itself */
+	uint64_t announced; /* frames sent to tell switches of its addresses */
+	uint64_t unannounced; /* those there was no way to send */
 };
 void pf_get_counts(const struct pf *pf, unsigned int vf,
 		   struct pf_vf_counts *out);

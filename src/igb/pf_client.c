@@ -344,11 +344,23 @@ static int restore(struct pf_port *p, const struct mbx_state *st,
 	return question(client(p), &m, &w);
 }
 
+static int announce(struct pf_port *p)
+{
+	struct pf_msg m = { .type = PF_MSG_ANNOUNCE };
+	struct client *c = client(p);
+
+	if (c->stage != UP)
+		return -ENOTCONN;
+	m.seq = next_seq(c);
+	return client_send(c, &m);
+}
+
 static const struct pf_port_ops ops = {
 	.close = client_close,
 	.listen = client_listen,
 	.ask = ask,
 	.restore = restore,
+	.announce = announce,
 };
 
 /* ---- opening ---- */

@@ -190,7 +190,7 @@ int pf_filters_write(struct pf *pf)
 	}
 	update(pf, pf->gen->txswc, &pf->hw.txswc, f.txswc, 1);
 	/* A VF's reset clears its bits behind our back: always written. */
-	pf_wr(pf, IGB_VFTE, on);
+	pf_wr(pf, IGB_VFTE, on | pf_tx_pools(pf));
 	pf_wr(pf, IGB_VFRE, on);
 	return pf->gone ? -ENODEV : 0;
 }

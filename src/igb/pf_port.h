@@ -76,6 +76,12 @@ struct pf_port_ops {
 	 */
 	int (*restore)(struct pf_port *p, const struct mbx_state *st,
 		       pf_verdict_fn done, void *opaque);
+
+	/*
+	 * Tell the switches outside that the VF's addresses are here now: a
+	 * few rounds of RARP, sent by the driver.  Nothing is answered.
+	 */
+	int (*announce)(struct pf_port *p);
 };
 
 /* Implementations embed it as their first member. */

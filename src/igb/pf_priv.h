@@ -22,6 +22,11 @@ struct pf_vf {
 	bool inherited;	    /* from the driver before; not claimed yet */
 	uint64_t last_nack; /* ns */
 	struct log_limit limit;
+
+	struct pf *pf;		    /* for the rounds, once begun */
+	struct rarp_rounds *rounds; /* NULL: never announced */
+	uint64_t announced_ns;
+	bool announce_later; /* there was no link */
 };
 
 /* What the filter registers hold, or shall hold. */
@@ -52,6 +57,7 @@ struct pf {
 	bool closing;
 	int irqfd;
 	struct loop_source *irq_src, *tick, *grace;
+	struct pf_tx *tx; /* NULL until something is sent */
 	uint64_t irqs;
 };
 
@@ -79,6 +85,16 @@ int pf_filters_fit(struct pf *pf, unsigned int vf, const struct mbx_state *st);
 int pf_filters_write(struct pf *pf);
 void pf_filters_inherit(struct pf *pf);
 void pf_filters_read(struct pf *pf); /* pf->hw from the device */
+
+/* pf_tx.c: a frame from the PF itself; -ENOBUFS: the ring is full. */
+int pf_tx_send(struct pf *pf, const void *frame, size_t len);
+void pf_tx_close(struct pf *pf);
+unsigned int pf_tx_pending(struct pf *pf); /* frames the device still has */
+uint32_t pf_tx_pools(const struct pf *pf); /* that VFTE must let send */
+
+/* pf_announce.c: start, and forget for whoever has the VF next. */
+int pf_announce(struct pf *pf, unsigned int vf);
+void pf_announce_stop(struct pf *pf, unsigned int vf);
 
 /* pf_vf.c */
 void pf_service(struct pf *pf);

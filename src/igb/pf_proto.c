@@ -25,6 +25,7 @@ size_t pf_msg_encode(const struct pf_msg *m, void *buf)
 			put_u32(&o, m->words.w[i]);
 		break;
 	case PF_MSG_RESTORE: mbx_state_save(&m->state, &o); break;
+	case PF_MSG_ANNOUNCE: break;
 	case PF_MSG_CLAIMED:
 		put_u32(&o, m->vf);
 		put_u8(&o, m->running);
@@ -85,6 +86,7 @@ int pf_msg_decode(struct pf_msg *m, const void *buf, size_t len)
 			m->words.w[i] = get_u32(&in);
 		break;
 	case PF_MSG_RESTORE: mbx_state_load(&m->state, &in); break;
+	case PF_MSG_ANNOUNCE: break;
 	case PF_MSG_CLAIMED:
 		m->vf = get_u32(&in);
 		m->running = get_bool(&in);

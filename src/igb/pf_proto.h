@@ -24,6 +24,7 @@ enum pf_msg_type {
 	PF_MSG_LISTEN = 2,   /* VM: on */
 	PF_MSG_ASK = 3,	     /* VM: words; answered by VERDICT */
 	PF_MSG_RESTORE = 4,  /* VM: state; answered by VERDICT */
+	PF_MSG_ANNOUNCE = 5, /* VM: tell the switches; not answered */
 	PF_MSG_CLAIMED = 16, /* answer to CLAIM */
 	PF_MSG_VERDICT = 17,
 	PF_MSG_EVENT = 18, /* the callback */

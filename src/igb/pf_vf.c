@@ -240,6 +240,7 @@ void pf_vf_drop(struct pf *pf, unsigned int vf)
 {
 	struct pf_vf *v = &pf->vf[vf];
 
+	pf_announce_stop(pf, vf);
 	v->fn = NULL;
 	v->port = NULL;
 	v->inherited = false;
@@ -336,11 +337,19 @@ static int local_restore(struct pf_port *p, const struct mbx_state *st,
 	return 0;
 }
 
+static int local_announce(struct pf_port *p)
+{
+	struct pf *pf = local(p)->pf;
+
+	return pf ? pf_announce(pf, p->vf) : -ENODEV;
+}
+
 static const struct pf_port_ops local_ops = {
 	.close = local_close,
 	.listen = local_listen,
 	.ask = local_ask,
 	.restore = local_restore,
+	.announce = local_announce,
 };
 
 static int pick_vf(struct pf *pf, unsigned int *vf, struct err *e)

@@ -9,6 +9,8 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "igb/hostpf.h"
+#include "igb/rarp.h"
 #include "igb/regs.h"
 #include "netdev/rebase.h"
 
@@ -44,6 +46,9 @@ struct netdev {
 	struct igb_vf_state regs; /* read by drain, or loaded */
 	struct shadow_drain drain;
 
+	struct rarp_rounds *rounds; /* of a PF that is the kernel's */
+	uint64_t announced, frames, unannounced;
+
 	_Atomic int grant; /* enum grant */
 	bool rebuilt;	   /* loaded without rings: the guest builds them */
 };
@@ -56,6 +61,7 @@ static void trace(struct netdev *nd, const char *what, uint64_t val)
 /* ---- life ---- */
 
 static void on_quiet(void *opaque, enum vdev_mbx_quiet what);
+static void on_round(void *opaque);
 
 int netdev_create(struct netdev **out, const struct netdev_conf *c,
 		  const struct vdev_model *model, struct host *host,
@@ -74,6 +80,8 @@ int netdev_create(struct netdev **out, const struct netdev_conf *c,
 		ret = shadow_create(&nd->shadow, nd->vdev, &c->shadow, e);
 	if (ret == 0)
 		ret = rebase_create(&nd->rebase, nd->vdev);
+	if (ret == 0)
+		ret = rarp_rounds_create(&nd->rounds, loop, on_round, nd);
 	if (ret < 0) {
 		netdev_destroy(nd);
 		return ret;
@@ -86,6 +94,7 @@ void netdev_destroy(struct netdev *nd)
 {
 	if (!nd)
 		return;
+	rarp_rounds_destroy(nd->rounds);
 	vdev_mbx_close(nd->mbx);
 	shadow_destroy(nd->shadow);
 	rebase_destroy(nd->rebase);
@@ -304,6 +313,7 @@ void netdev_retire(struct netdev *nd)
 	struct netvf *vf = nd->vf;
 
 	trace(nd, "retire", 0);
+	rarp_rounds_stop(nd->rounds);
 	vdev_mbx_set_port(nd->mbx, NULL);
 	pf_port_close(vf->port);
 	vf->port = NULL;
@@ -370,6 +380,50 @@ int netdev_ready(struct netdev *nd, struct err *e)
 	return 1;
 }
 
+/* ---- announcing ---- */
+
+static bool send_one(void *opaque, const void *frame, size_t len)
+{
+	struct netdev *nd = opaque;
+	int ret = hostpf_raw_send(nd->vf->spec, frame, len);
+
+	nd->frames += ret == 0;
+	nd->unannounced += ret < 0;
+	return ret == 0;
+}
+
+static void on_round(void *opaque)
+{
+	struct netdev *nd = opaque;
+	struct mbx_state st;
+
+	if (!nd->vf || !nd->mbx)
+		return;
+	vdev_mbx_get_state(nd->mbx, &st);
+	rarp_send(&st, send_one, nd);
+}
+
+/* Switches outside still know the guest where it was. */
+static void announce(struct netdev *nd)
+{
+	int ret = 0;
+
+	nd->announced++;
+	trace(nd, "announce", 0);
+	if (!nd->vf)
+		return;
+	if (nd->vf->port)
+		ret = nd->vf->port->ops->announce(nd->vf->port);
+	else if (nd->vf->kernel_pf)
+		rarp_rounds_start(nd->rounds);
+	if (ret == 0)
+		return;
+	nd->unannounced++;
+	log_info("%s: not announced (%d); switches learn its place from its "
+		 "own frames",
+		 nd->name, ret);
+}
+
 void netdev_run(struct netdev *nd)
 {
 	struct err e = { 0 };
@@ -390,6 +444,7 @@ void netdev_run(struct netdev *nd)
 			  err_text(&e, ret));
 		vdev_mbx_kick(nd->mbx);
 	}
+	announce(nd);
 }
 
 /* ---- on one host ---- */
@@ -410,6 +465,7 @@ static struct netvf *detach(struct netdev *nd)
 	mbx_state_init(&none, NULL);
 	if (vf->port)
 		vf->port->ops->restore(vf->port, &none, nobody_waits, NULL);
+	rarp_rounds_stop(nd->rounds);
 	vdev_mbx_set_port(nd->mbx, NULL);
 	vf->pdev = vdev_unbind(nd->vdev);
 	nd->vf = NULL;
@@ -523,10 +579,13 @@ static json_t *shadow_json(struct netdev *nd)
 
 json_t *netdev_status(struct netdev *nd)
 {
-	json_t *o =
-		json_pack("{s:s, s:s, s:o}", "vf", nd->vf ? nd->vf->spec : "",
-			  "generation", nd->vf ? nd->vf->gen->name : "",
-			  "shadow", shadow_json(nd));
+	json_t *o = json_pack("{s:s, s:s, s:o, s:{s:I, s:I, s:I}}", "vf",
+			      nd->vf ? nd->vf->spec : "", "generation",
+			      nd->vf ? nd->vf->gen->name : "", "shadow",
+			      shadow_json(nd), "announce", "times",
+			      (json_int_t)nd->announced, "frames",
+			      (json_int_t)nd->frames, "failed",
+			      (json_int_t)nd->unannounced);
 
 	if (o && nd->mbx)
 		json_object_set_new(o, "mailbox", vdev_mbx_status(nd->mbx));

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+#include "igb/hostpf.h"
 #include "igb/pf.h"
 #include "igb/pf_client.h"
 
@@ -55,6 +57,19 @@ static int identify(struct netvf *vf, struct err *e)
 		return err_set(e, -ENODEV, "%s: generation %s is unknown",
 			       vf->spec, m->name);
 	return 0;
+}
+
+void netvf_prepare(const char *const *spec, unsigned int n)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; i < n && ret == 0; i++)
+		if (!has_prefix(spec[i], pf_prefix) &&
+		    !has_prefix(spec[i], vfu_prefix))
+			ret = hostpf_raw_open();
+	if (ret < 0)
+		log_info("without CAP_NET_RAW a VM that moves here is not "
+			 "announced: switches learn it from its own frames");
 }
 
 int netvf_open(struct netvf **out, const char *spec, const char *who,

@@ -34,6 +34,12 @@ struct netvf {
 	bool kernel_pf; /* the host's own driver owns the PF */
 };
 
+/*
+ * Before a role gives up its rights: what announcing a VF of a host's own PF
+ * driver will need.  Nothing for other specs.
+ */
+void netvf_prepare(const char *const *spec, unsigned int n);
+
 /* In the loop's thread.  'who' is the VM's name, for the PF's status. */
 int netvf_open(struct netvf **out, const char *spec, const char *who,
 	       struct loop *l, struct trace *t, struct err *e);

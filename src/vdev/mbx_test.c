@@ -883,8 +883,10 @@ static int odd_restore(struct pf_port *p, const struct mbx_state *st,
 	return 0;
 }
 
-static const struct pf_port_ops odd_ops = { odd_close, odd_listen, odd_ask,
-					    odd_restore };
+static const struct pf_port_ops odd_ops = { .close = odd_close,
+					    .listen = odd_listen,
+					    .ask = odd_ask,
+					    .restore = odd_restore };
 
 static struct bench *start_odd(struct odd_port *o)
 {

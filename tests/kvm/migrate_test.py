@@ -216,6 +216,50 @@ class During(threading.Thread):
         return rc, last[-1] if last else None, self.p.stderr.read()
 
 
+class Wire:
+    """The other end of a NIC's wire: all frames that came, and when."""
+
+    def __init__(self, path):
+        self.s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.s.bind(path + ".peer")
+        self.frames = []
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            self.frames.append((self.s.recv(10240), time.monotonic()))
+
+
+def announced(rig):
+    """The destination's switch learns where the guest is: RARP from each of
+    its addresses, five rounds, the first within 100 ms."""
+    path = os.path.join(rig.dir, "outside")
+    wire = Wire(path)
+    (a,) = rig.hosts("a")
+    (b,) = rig.hosts("b", wire="unix:" + path)
+    vm = a.run("mover", "id=1 " + TRAFFIC, vf=0)
+    vm.expect(r"^G ready", 60)
+    inc = b.receive("mover", vf=0)
+    a.migrate("mover", inc)
+    t0 = time.monotonic()
+    pf = lambda: json.loads(rig.pagurus("status", "--dir", b.dir, "--json",
+                                        "pf0").stdout)["vfs"][0]
+    mac = bytes(int(x, 16) for x in pf()["mac"].split(":"))
+    want = (b"\xff" * 6 + mac + bytes.fromhex("8035000108000604" "0003") +
+            mac + bytes(4) + mac + bytes(4)).ljust(60, b"\0")
+    deadline = time.monotonic() + 10
+    got = []
+    while len(got) < 5 and time.monotonic() < deadline:
+        got = [(f, t) for f, t in wire.frames if f[12:14] == b"\x80\x35"]
+        time.sleep(0.02)
+    check("five rounds", len(got) == 5, [(f.hex(), t - t0) for f, t in got])
+    check("right bytes", all(f == want for f, t in got), got[0][0].hex())
+    check("at once", got[0][1] - t0 < 0.1, got[0][1] - t0)
+    check("counted", pf()["announced"] == 5 and pf()["unannounced"] == 0, pf())
+    check("and by the VM",
+          b.status("mover")["devices"][0]["announce"]["times"] == 1)
+
+
 def cancel(rig):
     """Ctrl-C in pre-copy: the VM goes on here, direct, and can still move."""
     a, b, vm, peer = pair(rig)
@@ -422,7 +466,7 @@ def rebind(rig):
 
 
 CASES = [there_and_back, with_interrupts, over_tls, a_check_moves_nothing,
-         cancel, kill_destination, kill_source, kill_pf, kill_destination_nic,
+         announced, cancel, kill_destination, kill_source, kill_pf, kill_destination_nic,
          spoiled_stream, other_generation, rebind]
 
 
