@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "probe/unnamed.h"
 
 static const char *const kind_names[SITE_KINDS] = {
 	[SITE_ENTRY] = "entry",
@@ -144,15 +145,16 @@ static int from_unwind(struct finder *f, size_t *room)
 {
 	const struct image *im = f->im;
 	size_t symbols = f->n;
+	struct unnamed u;
+	int ret;
 
-	for (size_t i = 0; i < im->cfi.n; i++) {
+	ret = unnamed_open(&u, im);
+	for (size_t i = 0; i < im->cfi.n && !ret; i++) {
 		const struct cfi_fde *fde = &im->cfi.fde[i];
 		struct finder named = { .func = f->func, .n = symbols };
 		const struct image_symbol *part;
-		struct cfi_row row;
 		size_t avail;
 		char *name;
-		int ret;
 
 		if (finder_at(&named, fde->lo) || image_in_plt(im, fde->lo) ||
 		    !image_code(im, fde->lo, &avail))
@@ -160,18 +162,18 @@ static int from_unwind(struct finder *f, size_t *room)
 		part = image_symbol_exact(im, fde->lo);
 		if (part && is_part(im, part))
 			continue;
-		cfi_row(&im->cfi, fde->lo, &row);
-		if (!cfi_at_entry_sp(&row))
+		if (!unnamed_is_function(&u, im, fde))
 			continue;
 		if (asprintf(&name, "0x%lx", fde->lo) < 0)
-			return -ENOMEM;
-		ret = add(f, room, name, fde->lo, fde->hi - fde->lo, false);
-		if (ret < 0) {
+			ret = -ENOMEM;
+		else
+			ret = add(f, room, name, fde->lo, fde->hi - fde->lo,
+				  false);
+		if (ret < 0)
 			free(name);
-			return ret;
-		}
 	}
-	return 0;
+	unnamed_close(&u);
+	return ret;
 }
 
 int finder_open(struct finder *f, const struct image *im, struct err *e)

@@ -204,7 +204,7 @@ static void name_target(struct flow *w, struct probe_site *s)
 	s->to_entry = finder_exact(w->f, s->target) != NULL;
 }
 
-static bool is_return_thunk(const char *name)
+static bool is_return_name(const char *name)
 {
 	size_t n = strlen(name);
 
@@ -214,7 +214,7 @@ static bool is_return_thunk(const char *name)
 }
 
 /* "__x86_indirect_thunk_r11", clang's "__llvm_retpoline_r11". */
-static uint8_t indirect_thunk(const char *name)
+static uint8_t indirect_name(const char *name)
 {
 	static const char *const regs[] = { "rax", "rcx", "rdx", "rbx",
 					    "rsp", "rbp", "rsi", "rdi",
@@ -237,11 +237,31 @@ static uint8_t indirect_thunk(const char *name)
 	return X86_NONE;
 }
 
-static const char *thunk_name(struct flow *w, uint64_t addr)
+/*
+ * By any of its names: the kernel's first thunk is the start of an array of
+ * them too.
+ */
+static bool is_return_thunk(const struct image *im, uint64_t addr)
 {
-	const struct image_symbol *s = image_symbol_exact(w->im, addr);
+	const struct image_symbol *s = image_symbol_exact(im, addr);
 
-	return s ? s->name : "";
+	for (; s && s < im->sym + im->nsym && s->addr == addr; s++)
+		if (is_return_name(s->name))
+			return true;
+	return false;
+}
+
+static uint8_t indirect_thunk(const struct image *im, uint64_t addr)
+{
+	const struct image_symbol *s = image_symbol_exact(im, addr);
+	uint8_t reg = X86_NONE;
+
+	for (; s && s < im->sym + im->nsym && s->addr == addr; s++) {
+		reg = indirect_name(s->name);
+		if (reg != X86_NONE)
+			break;
+	}
+	return reg;
 }
 
 /* A jump that stays ours: a cold part, or an epilogue shared with others. */
@@ -268,11 +288,77 @@ static void follow_part(struct flow *w, uint64_t to, struct depth d)
 	push(w, to, d);
 }
 
-static bool is_cold_symbol(struct flow *w, uint64_t addr)
-{
-	const struct image_symbol *s = image_symbol_exact(w->im, addr);
+#define LOOK_INSNS 64
+#define LOOK_WAYS  8
 
-	return s && strstr(s->name, ".cold") && !finder_exact(w->f, addr);
+enum look { LOOK_BACK, LOOK_LEAVES, LOOK_NEITHER };
+
+/*
+ * Code that bears no name, and that we jump to as if it were a function: does
+ * it jump back into our middle?  Then it is a part of us: a stripped
+ * program's cold code, or what the kernel runs once in place of a patched
+ * branch.  Or does it return?
+ */
+static enum look look_at(struct flow *w, uint64_t to)
+{
+	const struct part *own = &w->part[0];
+	uint64_t way[LOOK_WAYS] = { to };
+	unsigned int ways = 1, insns = 0;
+	enum look seen = LOOK_NEITHER;
+
+	while (ways && insns < LOOK_INSNS) {
+		uint64_t at = way[--ways];
+		struct insn in = { .kind = INSN_OTHER };
+
+		for (; insns < LOOK_INSNS; insns++, at += in.len) {
+			size_t avail;
+			const uint8_t *code = image_code(w->im, at, &avail);
+
+			if (!code || insn_decode(&in, code, avail, at) < 0 ||
+			    in.kind == INSN_STOP || in.kind == INSN_FAR)
+				break;
+			if (in.kind == INSN_RET || in.kind == INSN_JMP_IND) {
+				seen = LOOK_LEAVES;
+				break;
+			}
+			if (in.kind != INSN_JMP && in.kind != INSN_JCC)
+				continue;
+			if (in.target > own->lo && in.target < own->hi)
+				return LOOK_BACK;
+			if (finder_exact(w->f, in.target) ||
+			    image_in_plt(w->im, in.target)) {
+				seen = LOOK_LEAVES;
+				if (in.kind == INSN_JMP)
+					break;
+				continue;
+			}
+			if (ways < LOOK_WAYS && in.target > at)
+				way[ways++] = in.target;
+			if (in.kind == INSN_JMP)
+				break;
+		}
+	}
+	return seen;
+}
+
+/*
+ * Code that the finder took for no function: by its name, or for want of one
+ * (unnamed.h).  Of the latter what a plain jump leads to and what does not
+ * come back may be a function yet, one that is only ever tail-called.
+ */
+static bool is_cold(struct flow *w, const struct insn *in)
+{
+	const struct image_symbol *s = image_symbol_exact(w->im, in->target);
+	const struct cfi_fde *fde = cfi_find(&w->im->cfi, in->target);
+
+	if (finder_exact(w->f, in->target) || image_in_plt(w->im, in->target))
+		return false;
+	if (s)
+		return strstr(s->name, ".cold") != NULL;
+	if (!fde || finder_exact(w->f, fde->lo))
+		return look_at(w, in->target) == LOOK_BACK;
+	return in->kind == INSN_JCC || in->target != fde->lo ||
+	       look_at(w, in->target) != LOOK_LEAVES;
 }
 
 static void direct_jump(struct flow *w, uint64_t addr, const struct insn *in,
@@ -291,14 +377,14 @@ static void direct_jump(struct flow *w, uint64_t addr, const struct insn *in,
 		push(w, in->target, d);
 		return;
 	}
-	if (is_return_thunk(thunk_name(w, in->target)) && !cond) {
+	if (is_return_thunk(w->im, in->target) && !cond) {
 		s = add_site(w, SITE_RET_JMP, addr, in);
 		if (sp != SP_AT_ENTRY && s)
 			s->verdict = SITE_RUNTIME;
 		name_target(w, s);
 		return;
 	}
-	reg = indirect_thunk(thunk_name(w, in->target));
+	reg = indirect_thunk(w->im, in->target);
 	if (reg != X86_NONE) {
 		w->fn->indirect = true;
 		if (sp == SP_ELSEWHERE)
@@ -312,7 +398,7 @@ static void direct_jump(struct flow *w, uint64_t addr, const struct insn *in,
 		name_target(w, s);
 		return;
 	}
-	if (sp == SP_ELSEWHERE || is_cold_symbol(w, in->target)) {
+	if (sp == SP_ELSEWHERE || is_cold(w, in)) {
 		follow_part(w, in->target, d);
 		return;
 	}
@@ -514,6 +600,48 @@ static uint64_t next_gap(struct flow *w, struct part *p, uint64_t from)
 	return p->hi;
 }
 
+/*
+ * Do the bytes at 'from' read as code, up to where it leaves or joins what is
+ * known?  For blocks that a kernel patches its way to at run time (jump
+ * labels): nothing in the file leads there, and no table is among functions.
+ */
+static bool reads_as_code(struct flow *w, struct part *p, uint64_t from)
+{
+	uint64_t a = from;
+
+	while (a < p->hi) {
+		uint8_t known = p->byte[a - p->lo];
+		const struct part *to;
+		const uint8_t *code;
+		struct insn in;
+		size_t avail;
+
+		if (known)
+			return a > from && known & B_START;
+		code = image_code(w->im, a, &avail);
+		if (!code ||
+		    insn_decode(&in, code, MIN(avail, p->hi - a), a) < 0)
+			return false;
+		if (in.kind == INSN_JMP || in.kind == INSN_JCC ||
+		    in.kind == INSN_CALL) {
+			to = part_of(w, in.target);
+			if (to ? (to->byte[in.target - to->lo] &
+				  (B_START | B_INSIDE)) == B_INSIDE
+			       : !finder_exact(w->f, in.target) &&
+					    !image_symbol_exact(w->im,
+								in.target))
+				return false;
+		}
+		if (in.kind == INSN_JMP || in.kind == INSN_JMP_IND ||
+		    in.kind == INSN_RET || in.kind == INSN_STOP)
+			return true;
+		if (in.kind == INSN_FAR)
+			return false;
+		a += in.len;
+	}
+	return false;
+}
+
 static void sweep(struct flow *w)
 {
 	const struct depth lost = { DEPTH_UNKNOWN, DEPTH_UNKNOWN };
@@ -529,7 +657,9 @@ static void sweep(struct flow *w)
 			a = next_gap(w, &w->part[i], a);
 			if (a >= w->part[i].hi || w->err)
 				break;
-			if (w->fn->indirect || (fde && fde->lsda)) {
+			if (w->fn->indirect || (fde && fde->lsda) ||
+			    (w->im->kernel &&
+			     reads_as_code(w, &w->part[i], a))) {
 				w->part[i].byte[a - w->part[i].lo] |= B_TARGET;
 				push(w, a, lost);
 				drain(w);
@@ -667,7 +797,7 @@ int finder_sites(const struct finder *f, struct probe_func *fn)
 	/* Landing pads alone may be in the cold part: no jump leads there. */
 	if (strlen(fn->name) < sizeof(name) - 5) {
 		strcat(strcpy(name, fn->name), ".cold");
-		cold = image_symbol_named(f->im, name);
+		cold = image_symbol_only(f->im, name);
 		if (cold && cold->size && !part_of(&w, cold->addr) &&
 		    !finder_exact(f, cold->addr))
 			add_part(&w, cold->addr, cold->addr + cold->size, true);

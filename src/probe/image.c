@@ -11,12 +11,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
-
-/* What libelf allocated stays until the image goes: names point into it. */
-struct elf {
-	Elf *e;
-	int fd;
-};
+#include "probe/image_priv.h"
 
 static int read_segments(struct image *im, struct err *e)
 {
@@ -46,82 +41,6 @@ static int read_segments(struct image *im, struct err *e)
 	return 0;
 }
 
-static int by_addr(const void *a, const void *b)
-{
-	const struct image_symbol *x = a, *y = b;
-
-	if (x->addr != y->addr)
-		return x->addr < y->addr ? -1 : 1;
-	/* Functions before labels, then those with a size, then the public
-	 * name before an alias. */
-	if (x->func != y->func)
-		return x->func ? -1 : 1;
-	if (!x->size != !y->size)
-		return x->size ? -1 : 1;
-	if (x->bind != y->bind)
-		return x->bind == STB_GLOBAL   ? -1
-		       : y->bind == STB_GLOBAL ? 1
-					       : x->bind - y->bind;
-	return strcmp(x->name, y->name);
-}
-
-static int add_symbols(struct image *im, Elf_Scn *scn, const GElf_Shdr *sh)
-{
-	Elf_Data *d = elf_getdata(scn, NULL);
-	size_t n = sh->sh_entsize ? sh->sh_size / sh->sh_entsize : 0;
-	void *p;
-
-	if (!d || !n)
-		return 0;
-	p = reallocarray(im->sym, im->nsym + n, sizeof(*im->sym));
-	if (!p)
-		return -ENOMEM;
-	im->sym = p;
-	for (size_t i = 0; i < n; i++) {
-		const char *name;
-		GElf_Sym s;
-		int type;
-
-		if (!gelf_getsym(d, (int)i, &s) || s.st_shndx == SHN_UNDEF)
-			continue;
-		type = GELF_ST_TYPE(s.st_info);
-		if (type != STT_FUNC && type != STT_GNU_IFUNC &&
-		    type != STT_NOTYPE)
-			continue;
-		if (s.st_shndx >= SHN_LORESERVE && s.st_shndx != SHN_XINDEX)
-			continue;
-		name = elf_strptr(im->elf->e, sh->sh_link, s.st_name);
-		if (!name || !*name || !s.st_value)
-			continue;
-		im->sym[im->nsym++] = (struct image_symbol){
-			.name = name,
-			.addr = s.st_value,
-			.size = s.st_size,
-			.bind = GELF_ST_BIND(s.st_info),
-			.func = type != STT_NOTYPE,
-			.ifunc = type == STT_GNU_IFUNC,
-		};
-	}
-	return 0;
-}
-
-/* The same symbol stands in .symtab and .dynsym: keep one. */
-static void tidy_symbols(struct image *im)
-{
-	size_t n = 0;
-
-	if (!im->nsym)
-		return;
-	qsort(im->sym, im->nsym, sizeof(*im->sym), by_addr);
-	for (size_t i = 0; i < im->nsym; i++) {
-		if (n && im->sym[n - 1].addr == im->sym[i].addr &&
-		    !strcmp(im->sym[n - 1].name, im->sym[i].name))
-			continue;
-		im->sym[n++] = im->sym[i];
-	}
-	im->nsym = n;
-}
-
 static Elf_Scn *section(const struct image *im, const char *name, GElf_Shdr *sh)
 {
 	Elf_Scn *scn = NULL;
@@ -145,19 +64,12 @@ static int read_sections(struct image *im, struct err *e)
 {
 	static const char *const plts[] = { ".plt", ".plt.sec", ".plt.got",
 					    ".iplt" };
-	Elf_Scn *scn = NULL;
 	GElf_Shdr sh;
 	int ret;
 
-	while ((scn = elf_nextscn(im->elf->e, scn))) {
-		if (!gelf_getshdr(scn, &sh) ||
-		    (sh.sh_type != SHT_SYMTAB && sh.sh_type != SHT_DYNSYM))
-			continue;
-		ret = add_symbols(im, scn, &sh);
-		if (ret < 0)
-			return ret;
-	}
-	tidy_symbols(im);
+	ret = image_read_symbols(im, im->elf->e);
+	if (ret < 0)
+		return ret;
 
 	for (size_t i = 0; i < ARRAY_SIZE(plts); i++) {
 		if (!section(im, plts[i], &sh) || !sh.sh_size)
@@ -165,6 +77,7 @@ static int read_sections(struct image *im, struct err *e)
 		im->plt[im->nplt].lo = sh.sh_addr;
 		im->plt[im->nplt++].hi = sh.sh_addr + sh.sh_size;
 	}
+	im->kernel = image_symbol_named(im, "__start___ex_table") != NULL;
 	im->has_debug = section(im, ".debug_info", &sh) != NULL;
 
 	if (section(im, ".eh_frame", &sh) && sh.sh_type != SHT_NOBITS &&
@@ -202,6 +115,13 @@ static int by_slot(const void *a, const void *b)
 	const struct slot_name *x = a, *y = b;
 
 	return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+static int by_stub(const void *a, const void *b)
+{
+	const struct image_plt *x = a, *y = b;
+
+	return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
 /* Relocations name the GOT slots, the stubs name theirs. */
@@ -277,6 +197,8 @@ static int read_plt(struct image *im)
 					(struct image_plt){ a, hit->name };
 		}
 	}
+	if (im->nstub)
+		qsort(im->stub, im->nstub, sizeof(*im->stub), by_stub);
 	free(names);
 	return 0;
 }
@@ -312,7 +234,7 @@ int image_open(struct image **out, const char *path, struct err *e)
 	im->path = strdup(path);
 	if (!im->elf || !im->path)
 		goto close;
-	im->elf->fd = -1;
+	im->elf->fd = im->elf->debug_fd = -1;
 	ret = map_file(im, e);
 	if (ret < 0)
 		goto close;
@@ -352,12 +274,17 @@ void image_close(struct image *im)
 		return;
 	cfi_close(&im->cfi);
 	free(im->sym);
+	free(im->by_name);
 	free(im->seg);
 	free(im->stub);
 	if (im->elf && im->elf->e)
 		elf_end(im->elf->e);
-	if (im->elf)
+	if (im->elf && im->elf->debug)
+		elf_end(im->elf->debug);
+	if (im->elf) {
 		close_fd(&im->elf->fd);
+		close_fd(&im->elf->debug_fd);
+	}
 	if (im->map)
 		munmap((void *)im->map, im->map_size);
 	free(im->names);
@@ -379,59 +306,6 @@ const uint8_t *image_code(const struct image *im, uint64_t addr, size_t *avail)
 	return NULL;
 }
 
-/* Index of the first symbol above addr. */
-static size_t upper(const struct image *im, uint64_t addr)
-{
-	size_t lo = 0, hi = im->nsym;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (im->sym[mid].addr <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
-const struct image_symbol *image_symbol_exact(const struct image *im,
-					      uint64_t addr)
-{
-	const struct image_symbol *best = NULL;
-
-	for (size_t i = upper(im, addr); i-- && im->sym[i].addr == addr;)
-		best = &im->sym[i];
-	return best;
-}
-
-const struct image_symbol *image_symbol_at(const struct image *im,
-					   uint64_t addr)
-{
-	size_t i = upper(im, addr);
-
-	while (i--) {
-		const struct image_symbol *s = &im->sym[i];
-
-		if (!s->func)
-			continue;
-		if (addr - s->addr < MAX(s->size, 1ul))
-			return image_symbol_exact(im, s->addr);
-		if (s->size)
-			return NULL;
-	}
-	return NULL;
-}
-
-const struct image_symbol *image_symbol_named(const struct image *im,
-					      const char *name)
-{
-	for (size_t i = 0; i < im->nsym; i++)
-		if (!strcmp(im->sym[i].name, name))
-			return &im->sym[i];
-	return NULL;
-}
-
 bool image_in_plt(const struct image *im, uint64_t addr)
 {
 	for (size_t i = 0; i < im->nplt; i++)
@@ -442,8 +316,10 @@ bool image_in_plt(const struct image *im, uint64_t addr)
 
 const char *image_plt_name(const struct image *im, uint64_t addr)
 {
-	for (size_t i = 0; i < im->nstub; i++)
-		if (im->stub[i].addr == addr)
-			return im->stub[i].name;
-	return NULL;
+	const struct image_plt key = { .addr = addr }, *hit;
+
+	if (!im->nstub)
+		return NULL;
+	hit = bsearch(&key, im->stub, im->nstub, sizeof(key), by_stub);
+	return hit ? hit->name : NULL;
 }

@@ -38,11 +38,13 @@ struct image {
 	size_t map_size;
 	bool pie;	/* may be loaded anywhere */
 	bool has_debug; /* .debug_info is here */
+	bool kernel;	/* vmlinux, or one that runs */
 	uint64_t entry;
 	struct image_segment *seg;
 	size_t nseg;
 	struct image_symbol *sym; /* sorted by address */
 	size_t nsym;
+	uint32_t *by_name; /* numbers of symbols, sorted by name */
 	struct {
 		uint64_t lo, hi;
 	} plt[4];
@@ -67,6 +69,18 @@ int image_of_kernel(struct image **out, const char *kallsyms,
 		    void *opaque, struct err *e);
 void image_close(struct image *im); /* NULL is fine */
 
+/*
+ * Where the separate debug file of a stripped program is, by its build id,
+ * below 'root' (may be NULL) and then where distributions put them; -ENOENT.
+ */
+int image_debug_file(const struct image *im, const char *root, char *path,
+		     size_t size);
+/*
+ * Take that file's symbols too; before anybody else looks at the image.  The
+ * build ids must agree (-ESTALE).
+ */
+int image_add_symbols(struct image *im, const char *path, struct err *e);
+
 /* Bytes of code at addr, and how many follow in *avail; NULL if none. */
 const uint8_t *image_code(const struct image *im, uint64_t addr, size_t *avail);
 /* First symbol at or before addr whose extent holds it, functions first. */
@@ -77,6 +91,9 @@ const struct image_symbol *image_symbol_exact(const struct image *im,
 					      uint64_t addr);
 const struct image_symbol *image_symbol_named(const struct image *im,
 					      const char *name);
+/* The same if no other symbol has that name, else NULL. */
+const struct image_symbol *image_symbol_only(const struct image *im,
+					     const char *name);
 bool image_in_plt(const struct image *im, uint64_t addr);
 /* "puts@plt", or NULL. */
 const char *image_plt_name(const struct image *im, uint64_t addr);

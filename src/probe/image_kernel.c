@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 
 #include "base/util.h"
-#include "probe/image.h"
+#include "probe/image_priv.h"
 
 #define TEXT_MAX (256ul << 20)
 
@@ -59,7 +59,7 @@ static int read_symbols(struct image *im, const char *kallsyms)
 	     l = strtok_r(NULL, "\n", &save))
 		if (parse_line(l, &im->sym[im->nsym]))
 			im->nsym++;
-	return 0;
+	return image_index_names(im);
 }
 
 /* Keep what is in the text; a function ends where the next begins. */
@@ -96,6 +96,7 @@ int image_of_kernel(struct image **out, const char *kallsyms,
 
 	if (!im)
 		return -ENOMEM;
+	im->kernel = true;
 	im->path = strdup("kernel");
 	im->seg = calloc(1, sizeof(*im->seg));
 	if (!im->path || !im->seg)
@@ -131,6 +132,9 @@ int image_of_kernel(struct image **out, const char *kallsyms,
 		goto close;
 	}
 	tidy(im, im->seg[0].addr, im->seg[0].addr + im->map_size);
+	ret = image_index_names(im);
+	if (ret < 0)
+		goto close;
 	*out = im;
 	return 0;
 

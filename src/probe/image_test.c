@@ -26,6 +26,80 @@ static const char symbols[] = "0000000000000000 A nothing\n"
 			      "not a line\n"
 			      "ffffffff81000014 T _etext\n";
 
+/*
+ * What kernels have and programs do not: a block that only a patched branch
+ * leads to, a thunk that has two names, code elsewhere that comes back.
+ */
+static const uint8_t kernel_text[] = {
+	[0x00] = 0x0f, 0x1f, 0x44, 0,	 0,    0xc3,	/* label: nop; ret */
+	[0x06] = 0x89, 0xf8, 0xe9, 0x13, 0,    0,    0, /* mov; jmp g */
+	[0x20] = 0xc3,					/* g */
+	[0x30] = 0xe9, 0x1b, 0,	   0,	 0,		/* thunk: jmp to 0x50 */
+	[0x38] = 0x85, 0xff, 0xe9, 0x21, 0,    0,    0,
+	0xc3,		     /* away: jmp to 0x60 */
+	[0x50] = 0xff, 0xe0, /* jmp *%rax */
+	[0x60] = 0x31, 0xc0, 0xe9, 0xd8, 0xff, 0xff, 0xff, /* and back */
+};
+
+static const char kernel_symbols[] =
+	"ffffffff81000000 T _stext\n"
+	"ffffffff81000000 T label\n"
+	"ffffffff81000020 T g\n"
+	"ffffffff81000030 T thunk\n"
+	"ffffffff81000038 T away\n"
+	"ffffffff81000050 T __x86_indirect_thunk_array\n"
+	"ffffffff81000050 T __x86_indirect_thunk_rax\n"
+	"ffffffff81000067 T _etext\n";
+
+static int give_kernel(void *opaque, uint64_t addr, void *buf, size_t len)
+{
+	assert_int_equal(len, sizeof(kernel_text));
+	memcpy(buf, kernel_text, len);
+	return 0;
+}
+
+static struct probe_func *sites_at(struct finder *f, uint64_t offset)
+{
+	struct probe_func *fn = finder_exact(f, 0xffffffff81000000ull + offset);
+
+	assert_non_null(fn);
+	assert_int_equal(finder_sites(f, fn), 0);
+	assert_int_equal(fn->site[0].kind, SITE_ENTRY);
+	return fn;
+}
+
+static void what_only_kernels_do(void **state)
+{
+	struct err e = { 0 };
+	struct probe_func *fn;
+	struct image *im;
+	struct finder f;
+
+	assert_int_equal(
+		image_of_kernel(&im, kernel_symbols, give_kernel, NULL, &e), 0);
+	assert_int_equal(finder_open(&f, im, &e), 0);
+
+	fn = sites_at(&f, 0);
+	assert_int_equal(fn->nsite, 3);
+	assert_int_equal(fn->site[1].kind, SITE_RET);
+	assert_int_equal(fn->site[2].kind, SITE_TAIL);
+	/* How deep the stack is there only the run can say. */
+	assert_int_equal(fn->site[2].verdict, SITE_RUNTIME);
+	assert_string_equal(fn->site[2].to, "g");
+
+	fn = sites_at(&f, 0x30);
+	assert_int_equal(fn->nsite, 2);
+	assert_int_equal(fn->site[1].kind, SITE_TAIL_IND);
+	assert_true(fn->site[1].thunk);
+	assert_int_equal(fn->site[1].ref.base, X86_RAX);
+
+	fn = sites_at(&f, 0x38);
+	assert_int_equal(fn->nsite, 2);
+	assert_int_equal(fn->site[1].kind, SITE_RET);
+	finder_close(&f);
+	image_close(im);
+}
+
 static int give(void *opaque, uint64_t addr, void *buf, size_t len)
 {
 	assert_int_equal(addr, 0xffffffff81000000ull);
@@ -102,6 +176,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_kernel_by_its_kallsyms),
+		cmocka_unit_test(what_only_kernels_do),
 		cmocka_unit_test(what_is_no_kernel),
 		cmocka_unit_test(files_that_are_no_programs),
 	};

@@ -61,6 +61,15 @@ static int open_module(struct image **im, int pid, const char *path,
 	return image_open(im, alias, e);
 }
 
+/* What was stripped may have its names elsewhere; if not, so be it. */
+static void add_debug_symbols(struct image *im)
+{
+	char path[MAPS_PATH];
+
+	if (!image_debug_file(im, NULL, path, sizeof(path)))
+		(void)image_add_symbols(im, path, NULL);
+}
+
 static int is_program(int pid, const char *path)
 {
 	char link[64], exe[MAPS_PATH];
@@ -100,6 +109,7 @@ static int add_mapping(struct selection *s, int pid, const struct maps_line *l,
 			  program > 0 ? e : &ignored);
 	if (ret < 0)
 		return program > 0 ? ret : 0; /* a data file, say */
+	add_debug_symbols(im);
 	if (!find_bias(im, l, &bias)) {
 		image_close(im);
 		return 0;
@@ -168,6 +178,7 @@ int selection_of_file(struct selection *s, const char *path, struct err *e)
 		selection_close(s);
 		return ret;
 	}
+	add_debug_symbols(m->im);
 	m->hi = UINT64_MAX;
 	m->name = last_part(m->im->path);
 	return 0;

@@ -1,18 +1,20 @@
 /*
- * How many tail calls the finder sees, and how many it sees that are none,
- * by the compiler's own account: DW_TAG_call_site with DW_AT_call_tail_call.
+ * How many tail calls the finder sees, how many it sees that are none, and
+ * what it misses and why, by the compiler's own account.
  *
- * Counted are functions for which the compiler promises that all its calls
- * are described.  A site that is decided at each hit counts as found if it
- * is one, and as neither right nor wrong if it is none.
+ * Judged are functions for which the compiler promises that all tail calls
+ * are described.  A site that is decided at each hit counts as found if it is
+ * a tail call, and as neither right nor wrong if it is none.  Debug
+ * information may be in the file, in another that is named, or, by build id,
+ * below a folder of separate debug files.  gcc's is complete; clang leaves out
+ * calls of functions it has no debug information of, which then count as
+ * wrong.
  *
- * usage: recall [-v] [-m MIN-PERCENT] FILE...
+ * usage: recall [-v] [-s] [-m MIN-PERCENT] [-d DEBUG-FOLDER] FILE[=DEBUG]...
+ *	-s	without the debug file's symbols, as in a stripped program
+ *	-v	each wrong and each missed one
  */
-#include <dwarf.h>
-#include <elfutils/libdw.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,223 +22,278 @@
 
 #include "base/util.h"
 #include "probe/finder.h"
+#include "probe/insn.h"
+#include "truth.h"
 
-struct truth {
-	uint64_t pc;
-	bool after; /* pc is behind the jump, not at it */
-	bool found;
+/* Why a tail call was not found. */
+enum miss {
+	MISS_NO_FUNCTION, /* in no function known to the finder */
+	MISS_REFUSED,	  /* found and refused; the reason is counted apart */
+	MISS_OPEN,	  /* unwind data says that a frame is open */
+	MISS_INDIRECT,	  /* jmp * taken for a switch */
+	MISS_INSIDE,	  /* leads to bytes taken for the function's own */
+	MISS_OTHER,	  /* not reached */
+	MISSES
 };
 
-struct count {
-	struct truth *t;
-	size_t n, room;
-	struct {
-		uint64_t lo, hi;
-	} * fn;
-	size_t nfn, fn_room;
+static const char *const miss_names[MISSES] = {
+	[MISS_NO_FUNCTION] = "in no known function",
+	[MISS_REFUSED] = "refused",
+	[MISS_OPEN] = "unwind data says a frame is open",
+	[MISS_INDIRECT] = "taken for a switch",
+	[MISS_INSIDE] = "leads to bytes taken for the function's own",
+	[MISS_OTHER] = "not reached",
 };
 
-static bool flag(Dwarf_Die *die, unsigned int name)
-{
-	Dwarf_Attribute at;
-	bool yes = false;
+struct tally {
+	size_t functions, unknown;  /* found; described but not found */
+	size_t returns, tails, run; /* sites: certain jumps, run's jumps */
+	size_t right, wrong, open, other; /* other: not judged */
+	size_t missed[MISSES];
+	size_t refused[WHYS];
+};
 
-	return dwarf_attr(die, name, &at) && !dwarf_formflag(&at, &yes) && yes;
-}
-
-static bool address(Dwarf_Die *die, unsigned int name, uint64_t *out)
-{
-	Dwarf_Attribute at;
-	Dwarf_Addr a;
-
-	if (!dwarf_attr(die, name, &at) || dwarf_formaddr(&at, &a))
-		return false;
-	*out = a;
-	return true;
-}
-
-static void add_call(struct count *c, Dwarf_Die *die)
-{
-	struct truth t = { .after = false };
-
-	if (!flag(die, DW_AT_call_tail_call) && !flag(die, DW_AT_GNU_tail_call))
-		return;
-	if (!address(die, DW_AT_call_pc, &t.pc)) {
-		t.after = true;
-		if (!address(die, DW_AT_call_return_pc, &t.pc) &&
-		    !address(die, DW_AT_low_pc, &t.pc))
-			return;
-	}
-	if (c->n == c->room) {
-		c->room = c->room ? c->room * 2 : 256;
-		c->t = reallocarray(c->t, c->room, sizeof(*c->t));
-		if (!c->t)
-			exit(2);
-	}
-	c->t[c->n++] = t;
-}
-
-static void add_function(struct count *c, Dwarf_Die *die)
-{
-	Dwarf_Addr lo, hi, base;
-	ptrdiff_t at = 0;
-
-	if (!flag(die, DW_AT_call_all_calls) &&
-	    !flag(die, DW_AT_call_all_tail_calls) &&
-	    !flag(die, DW_AT_call_all_source_calls) &&
-	    !flag(die, DW_AT_GNU_all_call_sites) &&
-	    !flag(die, DW_AT_GNU_all_tail_call_sites))
-		return;
-	while ((at = dwarf_ranges(die, at, &base, &lo, &hi)) > 0) {
-		if (c->nfn == c->fn_room) {
-			c->fn_room = c->fn_room ? c->fn_room * 2 : 256;
-			c->fn = reallocarray(c->fn, c->fn_room, sizeof(*c->fn));
-			if (!c->fn)
-				exit(2);
-		}
-		c->fn[c->nfn].lo = lo;
-		c->fn[c->nfn++].hi = hi;
-	}
-}
-
-static void walk(struct count *c, Dwarf_Die *die)
-{
-	Dwarf_Die child;
-
-	switch (dwarf_tag(die)) {
-	case DW_TAG_call_site:
-	case DW_TAG_GNU_call_site: add_call(c, die); return;
-	case DW_TAG_subprogram: add_function(c, die); break;
-	default: break;
-	}
-	if (dwarf_child(die, &child))
-		return;
-	do
-		walk(c, &child);
-	while (!dwarf_siblingof(&child, &child));
-}
-
-static bool covered(const struct count *c, uint64_t addr)
-{
-	for (size_t i = 0; i < c->nfn; i++)
-		if (addr >= c->fn[i].lo && addr < c->fn[i].hi)
-			return true;
-	return false;
-}
-
-static bool match(struct count *c, const struct probe_site *s)
-{
-	bool hit = false;
-
-	for (size_t i = 0; i < c->n; i++) {
-		uint64_t at = c->t[i].after ? s->addr + s->len : s->addr;
-
-		if (c->t[i].pc == at)
-			hit = c->t[i].found = true;
-	}
-	return hit;
-}
+static bool verbose, no_symbols;
+static const char *debug_root;
 
 static bool is_jump(const struct probe_site *s)
 {
 	return s->kind == SITE_TAIL || s->kind == SITE_TAIL_COND ||
-	       s->kind == SITE_TAIL_IND || s->kind == SITE_RET_JMP;
+	       s->kind == SITE_TAIL_IND;
 }
 
-static int one_file(const char *path, bool verbose, double least)
+static bool is_return(const struct probe_site *s)
 {
-	size_t right = 0, wrong = 0, open = 0, found = 0, refused = 0;
-	struct count c = { .t = NULL };
-	Dwarf_Off off = 0, next;
+	return s->kind == SITE_RET || s->kind == SITE_RET_JMP;
+}
+
+/* -mharden-sls: an int3 behind the jump counts as part of it. */
+static bool is_stop(const struct image *im, uint64_t addr)
+{
+	size_t avail;
+	const uint8_t *p = image_code(im, addr, &avail);
+
+	return p && *p == 0xcc;
+}
+
+static void judge(struct tally *n, const struct image *im,
+		  const struct truth *t, const struct probe_func *fn,
+		  const struct probe_site *s)
+{
+	struct truth_call *c = truth_at(t, s->addr, s->len);
+
+	if (!c && is_stop(im, s->addr + s->len))
+		c = truth_at(t, s->addr, s->len + 1u);
+
+	if (s->verdict == SITE_REFUSED) {
+		n->refused[s->why]++;
+		if (verbose)
+			printf("  refused: 0x%lx in %s: %s\n", s->addr,
+			       fn->name, site_why(s->why));
+		return;
+	}
+	if (is_return(s)) {
+		n->returns++;
+		return;
+	}
+	if (!is_jump(s))
+		return;
+	if (s->verdict == SITE_RUNTIME)
+		n->run++;
+	else
+		n->tails++;
+	if (c) {
+		/* A site two functions share is one tail call. */
+		n->right += !c->found;
+		c->found = true;
+	} else if (!truth_covers(t, s->addr)) {
+		n->other++;
+	} else if (s->verdict == SITE_RUNTIME) {
+		n->open++;
+	} else {
+		n->wrong++;
+		if (verbose)
+			printf("  none: 0x%lx in %s\n", s->addr, fn->name);
+	}
+}
+
+/* The jump that ends before pc: its bytes tell how long it is. */
+static uint64_t jump_before(const struct image *im, uint64_t pc,
+			    struct insn *in)
+{
+	static const uint8_t lens[] = { 5, 6, 2, 3, 7, 4, 8, 9 };
+
+	pc -= is_stop(im, pc - 1);
+	for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
+		size_t avail;
+		const uint8_t *p = image_code(im, pc - lens[i], &avail);
+
+		if (p && !insn_decode(in, p, lens[i], pc - lens[i]) &&
+		    in->len == lens[i] &&
+		    (in->kind == INSN_JMP || in->kind == INSN_JCC ||
+		     in->kind == INSN_JMP_IND))
+			return pc - lens[i];
+	}
+	return pc - 1;
+}
+
+static enum miss why_missed(const struct finder *f, const struct truth_call *c)
+{
+	struct insn in = { .kind = INSN_OTHER };
+	uint64_t at = c->pc;
+	struct probe_func *fn;
+	struct cfi_row row;
+	const uint8_t *p;
+	size_t avail;
+
+	if (c->after)
+		at = jump_before(f->im, at, &in);
+	else if ((p = image_code(f->im, at, &avail)))
+		(void)insn_decode(&in, p, avail, at);
+	for (size_t i = 0; i < f->n; i++)
+		for (size_t k = 0; k < f->func[i].nsite; k++)
+			if (f->func[i].site[k].addr == at &&
+			    is_jump(&f->func[i].site[k]))
+				return MISS_REFUSED;
+	fn = finder_at(f, at);
+	for (size_t i = 0; !fn && i < f->n; i++)
+		if (finder_inside(&f->func[i], at))
+			fn = &f->func[i];
+	if (!fn)
+		return MISS_NO_FUNCTION;
+	cfi_row(&f->im->cfi, at, &row);
+	if (row.kind != CFA_UNKNOWN && !cfi_at_entry_sp(&row))
+		return MISS_OPEN;
+	if (in.kind == INSN_JMP_IND)
+		return MISS_INDIRECT;
+	if (in.kind == INSN_JMP || in.kind == INSN_JCC)
+		if (finder_inside(fn, in.target))
+			return MISS_INSIDE;
+	return MISS_OTHER;
+}
+
+static double percent(size_t part, size_t whole)
+{
+	return whole ? 100.0 * (double)part / (double)whole : 100;
+}
+
+static void print_reasons(const struct tally *n)
+{
+	for (int i = 0; i < MISSES; i++)
+		if (n->missed[i])
+			printf("%26s missed %zu: %s\n", "", n->missed[i],
+			       miss_names[i]);
+	for (int i = 0; i < WHYS; i++)
+		if (n->refused[i])
+			printf("%26s refused %zu: %s\n", "", n->refused[i],
+			       site_why((enum site_why)i));
+}
+
+static void header(void)
+{
+	printf("%-24s %7s %7s %7s %6s %6s %6s %5s %5s %6s %8s %8s\n", "",
+	       "funcs", "unknown", "returns", "tails", "to run", "calls",
+	       "wrong", "open", "missed", "recall", "precis.");
+}
+
+static int count_file(struct tally *n, const struct finder *f, struct truth *t)
+{
+	for (size_t i = 0; i < f->n; i++) {
+		struct probe_func *fn = &f->func[i];
+
+		if (finder_sites(f, fn) < 0)
+			return -ENOMEM;
+		for (size_t k = 0; k < fn->nsite; k++)
+			judge(n, f->im, t, fn, &fn->site[k]);
+	}
+	n->functions = f->n;
+	for (size_t i = 0; i < t->nentry; i++)
+		n->unknown += !finder_exact(f, t->entry[i]);
+	for (size_t i = 0; i < t->ncall; i++) {
+		enum miss why;
+
+		if (t->call[i].found)
+			continue;
+		why = why_missed(f, &t->call[i]);
+		n->missed[why]++;
+		if (verbose)
+			printf("  missed: 0x%lx%s, %s\n", t->call[i].pc,
+			       t->call[i].after ? " (behind it)" : "",
+			       miss_names[why]);
+	}
+	return 0;
+}
+
+static int one_file(char *path, double least)
+{
+	char debug[4096], *given = strchr(path, '=');
+	struct tally n = { 0 };
 	struct err e = { 0 };
-	double recall, precision;
+	struct truth t = { 0 };
 	struct image *im;
 	struct finder f;
-	size_t header;
-	Dwarf *dw;
-	int fd;
+	double recall, precision;
+	const char *name;
+	int ret;
 
-	fd = open64(path, O_RDONLY | O_CLOEXEC);
-	dw = fd < 0 ? NULL : dwarf_begin(fd, DWARF_C_READ);
-	if (!dw) {
-		printf("%s: skipped, no debug information\n", path);
-		return 0;
-	}
-	for (; !dwarf_nextcu(dw, off, &next, &header, NULL, NULL, NULL);
-	     off = next) {
-		Dwarf_Die die;
-
-		if (dwarf_offdie(dw, off + header, &die))
-			walk(&c, &die);
-	}
-	if (image_open(&im, path, &e) < 0 || finder_open(&f, im, &e) < 0) {
+	if (given)
+		*given++ = '\0';
+	name = strrchr(path, '/');
+	if (image_open(&im, path, &e) < 0) {
 		printf("%s\n", e.text);
 		return 1;
 	}
-	for (size_t i = 0; i < f.n; i++) {
-		struct probe_func *fn = &f.func[i];
-
-		if (finder_sites(&f, fn) < 0)
-			return 1;
-		for (size_t k = 0; k < fn->nsite; k++) {
-			const struct probe_site *s = &fn->site[k];
-			bool hit;
-
-			if (!is_jump(s) || !covered(&c, s->addr))
-				continue;
-			hit = match(&c, s);
-			if (s->verdict == SITE_REFUSED)
-				refused++;
-			else if (hit)
-				right++;
-			else if (s->verdict == SITE_RUNTIME ||
-				 s->kind == SITE_RET_JMP)
-				open++;
-			else
-				wrong++;
-			if (verbose && !hit && s->kind != SITE_RET_JMP &&
-			    s->verdict == SITE_PATCH)
-				printf("  none: 0x%lx in %s\n", s->addr,
-				       fn->name);
-		}
+	snprintf(debug, sizeof(debug), "%s", given ? given : path);
+	if (!given && !im->has_debug &&
+	    image_debug_file(im, debug_root, debug, sizeof(debug)) < 0) {
+		printf("%-24s skipped: no debug information\n", path);
+		image_close(im);
+		return 0;
 	}
-	for (size_t i = 0; i < c.n; i++) {
-		found += c.t[i].found;
-		if (verbose && !c.t[i].found)
-			printf("  missed: 0x%lx\n", c.t[i].pc);
+	ret = truth_open(&t, debug, &e);
+	if (!ret && !im->has_debug && !no_symbols && !given)
+		ret = image_add_symbols(im, debug, &e);
+	if (!ret)
+		ret = finder_open(&f, im, &e);
+	if (!ret) {
+		ret = count_file(&n, &f, &t);
+		finder_close(&f);
 	}
-	recall = c.n ? 100.0 * (double)found / (double)c.n : 100;
-	precision = right + wrong
-			    ? 100.0 * (double)right / (double)(right + wrong)
-			    : 100;
-	printf("%-28s %6zu tail calls, recall %6.2f %%, precision %6.2f %%"
-	       " (%zu wrong), %zu left to the run, %zu refused\n",
-	       strrchr(path, '/') ? strrchr(path, '/') + 1 : path, c.n, recall,
-	       precision, wrong, open, refused);
-	finder_close(&f);
 	image_close(im);
-	dwarf_end(dw);
-	close(fd);
-	free(c.t);
-	free(c.fn);
+	if (ret < 0) {
+		printf("%s\n", err_text(&e, ret));
+		truth_close(&t);
+		return 1;
+	}
+	recall = percent(n.right, t.ncall);
+	precision = percent(n.right, n.right + n.wrong);
+	printf("%-24.24s %7zu %7zu %7zu %6zu %6zu %6zu %5zu %5zu %6zu %7.2f%%"
+	       " %7.2f%%\n",
+	       name ? name + 1 : path, n.functions, n.unknown, n.returns,
+	       n.tails, n.run, t.ncall, n.wrong, n.open, t.ncall - n.right,
+	       recall, precision);
+	print_reasons(&n);
+	truth_close(&t);
 	return recall < least || precision < least;
 }
 
 int main(int argc, char **argv)
 {
-	bool verbose = false;
 	double least = 0;
 	int opt, failed = 0;
 
-	while ((opt = getopt(argc, argv, "vm:")) > 0) {
-		if (opt == 'v')
-			verbose = true;
-		else if (opt == 'm')
-			least = atof(optarg);
-		else
-			return 2;
+	while ((opt = getopt(argc, argv, "vsm:d:")) > 0) {
+		switch (opt) {
+		case 'v': verbose = true; break;
+		case 's': no_symbols = true; break;
+		case 'm': least = atof(optarg); break;
+		case 'd': debug_root = optarg; break;
+		default: return 2;
+		}
 	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	header();
 	for (int i = optind; i < argc; i++)
-		failed |= one_file(argv[i], verbose, least);
+		failed |= one_file(argv[i], least);
 	return failed;
 }
