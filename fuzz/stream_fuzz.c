@@ -1,6 +1,6 @@
-// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c libs: ssl crypto zstd xxhash
+// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c src/migrate/verify.c libs: ssl crypto zstd xxhash
 /*
- * What a hostile source can send: sections, manifest, plan, RAM chunks.
+ * What a hostile source can send: sections, manifest, plan, RAM chunks, digests.
  * The sum of each section is made right first, or the fuzzer would never get
  * past it.
  */
@@ -14,6 +14,7 @@
 #include "migrate/plan.h"
 #include "migrate/proto.h"
 #include "migrate/ram.h"
+#include "migrate/verify.h"
 
 /* plan.c prints plans as JSON; nothing of that is under test here. */
 json_t *json_pack(const char *fmt, ...)
@@ -35,6 +36,7 @@ static const struct stream_rule rules[] = {
 	{ SEC_MANIFEST, 1, 1, 0, STREAM_PAYLOAD_MAX, "manifest" },
 	{ SEC_PLAN, 1, 1, 0, STREAM_PAYLOAD_MAX, "plan" },
 	{ SEC_RAM, 1, 1, 0, RAM_PAYLOAD_MAX, "RAM" },
+	{ SEC_DIGEST, 1, 1, 0, STREAM_PAYLOAD_MAX, "digest" },
 	{ 0 },
 };
 
@@ -49,6 +51,7 @@ static void payload(uint16_t id, const uint8_t *p, size_t n)
 					     .size = sizeof(ram_bytes),
 					     .backing = ram_bytes };
 	const struct ram_target target = { &ram, maps, 1 };
+	struct verify verify = { 0 };
 	struct mig_manifest m;
 	struct mig_plan plan;
 	struct err e = { 0 };
@@ -67,6 +70,7 @@ static void payload(uint16_t id, const uint8_t *p, size_t n)
 			abort();
 		ram_decode(codec, &target, p, n, &pages, &e);
 		break;
+	case SEC_DIGEST: verify_take(&verify, &ram, 1, p, n, &e); break;
 	default: abort();
 	}
 }
@@ -83,10 +87,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	stream_parse(copy, size, rules, &s, &p, &used, NULL);
 	while (size - at >= STREAM_HEADER) {
 		uint32_t len;
+		uint16_t id;
 
 		memcpy(&len, copy + at + 12, 4);
 		len = MIN(len, (uint32_t)(size - at - STREAM_HEADER));
-		stream_header(copy + at, (uint16_t)(copy[at + 4] % 8), 1, 1,
+		id = copy[at + 4] % 8;
+		stream_header(copy + at, id == 1 ? SEC_DIGEST : id, 1, 1,
 			      copy + at + STREAM_HEADER, len);
 		if (stream_parse(copy + at, size - at, rules, &s, &p, &used,
 				 NULL) == 0)

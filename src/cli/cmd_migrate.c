@@ -46,6 +46,7 @@ struct args {
 	const char *dir, *tls, *tls_name, *fallback, *report;
 	uint64_t max_downtime, bandwidth, connections, zstd;
 	bool insecure, json, cancel_on_stall, resolve, resume_here, quiet;
+	bool verify;
 };
 
 static volatile sig_atomic_t interrupted;
@@ -58,12 +59,13 @@ static void on_interrupt(int signo)
 static json_t *request(const struct args *a, const char *dest)
 {
 	json_t *o =
-		json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "dest", dest,
-			  "max_downtime_ms", (json_int_t)a->max_downtime,
+		json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:b}", "dest",
+			  dest, "max_downtime_ms", (json_int_t)a->max_downtime,
 			  "bandwidth", (json_int_t)a->bandwidth, "connections",
 			  (json_int_t)a->connections, "zstd",
 			  (json_int_t)a->zstd, "insecure", a->insecure,
-			  "cancel_on_stall", a->cancel_on_stall);
+			  "cancel_on_stall", a->cancel_on_stall, "verify",
+			  a->verify);
 
 	if (a->tls)
 		json_object_set_new(o, "tls", json_string(a->tls));
@@ -254,6 +256,9 @@ int cmd_migrate(int argc, char **argv)
 		  "give up, rather than have a longer outage, when the guest "
 		  "dirties memory too fast",
 		  OPT_FLAG, &a.cancel_on_stall },
+		{ "verify", 0, NULL,
+		  "compare all of RAM at switch-over; a longer outage",
+		  OPT_FLAG, &a.verify },
 		{ "tls", 0, "DIR", "ca.pem, cert.pem, key.pem", OPT_STR,
 		  &a.tls },
 		{ "tls-name", 0, "NAME",

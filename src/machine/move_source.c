@@ -500,6 +500,7 @@ static int open_source(struct move *mv, const json_t *params, struct err *e)
 		.zstd_level = (int)MIN(number(params, "zstd", 0), 19ull),
 		.stall_is_final = json_is_true(
 			json_object_get(params, "cancel_on_stall")),
+		.verify = json_is_true(json_object_get(params, "verify")),
 		.recovery_ms = RECOVERY_MS,
 		.progress = on_progress,
 		.opaque = mv,

@@ -21,6 +21,7 @@
 #include "migrate/mig.h"
 #include "migrate/proto.h"
 #include "migrate/ram.h"
+#include "migrate/verify.h"
 
 #define GREETING_MS 5000
 #define IDLE_MS	    60000 /* the source, between two messages */
@@ -60,6 +61,7 @@ struct incoming {
 	struct ram_target target;
 	uint64_t *written[MIG_RAM_MAX];
 
+	struct verify verify; /* pages 0: not asked for */
 	unsigned int nparts;
 	uint64_t part_bytes; /* promised, all parts */
 	struct part part[MIG_PARTS_MAX];
@@ -387,6 +389,17 @@ static int take_commit(struct incoming *in, size_t len, struct err *e)
 	return 0;
 }
 
+/* It comes after the last RAM: what is still on its way arrives first. */
+static int take_digest(struct incoming *in, size_t len, struct err *e)
+{
+	int ret = join_readers(in, false, e);
+
+	if (ret < 0)
+		return ret;
+	return verify_take(&in->verify, in->target.ram, in->target.n, in->buf,
+			   len, e);
+}
+
 static int take_all(struct incoming *in, struct err *e)
 {
 	struct stream_section s;
@@ -398,6 +411,12 @@ static int take_all(struct incoming *in, struct err *e)
 			return ret;
 		if (s.id == SEC_COMMIT)
 			break;
+		if (s.id == SEC_DIGEST) {
+			ret = take_digest(in, s.len, e);
+			if (ret < 0)
+				return ret;
+			continue;
+		}
 		if (s.id != SEC_STATE)
 			return err_set(e, -EPROTO,
 				       "'%s' where 'state' was expected",
@@ -407,7 +426,11 @@ static int take_all(struct incoming *in, struct err *e)
 			return ret;
 	}
 	ret = take_commit(in, s.len, e);
-	return ret < 0 ? ret : join_readers(in, false, e);
+	if (ret == 0)
+		ret = join_readers(in, false, e);
+	if (ret == 0 && in->verify.pages)
+		ret = verify_end(&in->verify, in->target.ram, in->target.n, e);
+	return ret;
 }
 
 static int load_all(struct incoming *in, struct err *e)

@@ -143,6 +143,7 @@ struct mig_params {
 	int zstd_level; /* 0: off */
 	struct mig_policy policy;
 	bool stall_is_final;	  /* cancel when stalled */
+	bool verify;		  /* compare RAM at switch-over */
 	unsigned int recovery_ms; /* asking after a lost link */
 	void (*progress)(void *opaque, const struct mig_progress *p);
 	void *opaque;
@@ -164,6 +165,7 @@ struct mig_result {
 	uint64_t downtime_ns;	       /* pause .. the destination runs */
 	uint64_t total_ns;
 	uint64_t bytes, state_bytes;
+	uint64_t verified; /* pages compared at switch-over */
 	unsigned int rounds;
 	struct mig_round round[MIG_ROUNDS_KEPT];
 	unsigned int max_throttle;

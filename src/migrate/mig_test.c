@@ -46,6 +46,7 @@ struct machine {
 
 	enum mig_action action; /* what offer() decides */
 	int fail_drain, fail_ready, fail_prepare;
+	int miss; /* fetches of the dirty log that forget page 5 */
 	_Atomic unsigned int engaged, drained, released, dropped, runs;
 	unsigned int looks;
 	uint64_t counter; /* the state */
@@ -146,6 +147,8 @@ static int m_dirty_start(struct mig_vm *vm)
 static int m_dirty_fetch(struct mig_vm *vm, uint64_t *map)
 {
 	bitmap_harvest(map, M(vm)->dirty, PAGES);
+	if (M(vm)->miss)
+		bitmap_clear_range(map, 5, 1);
 	return 0;
 }
 
@@ -492,6 +495,7 @@ static void moves(int zstd, unsigned int connections)
 
 	p.zstd_level = zstd;
 	p.connections = connections;
+	p.verify = true;
 	run_init(&x);
 	run_start(&x, &p);
 	usleep(20000);
@@ -501,6 +505,7 @@ static void moves(int zstd, unsigned int connections)
 	pthread_join(x.thread, NULL);
 	run_is_right(&x);
 	assert_int_equal(x.r.round[0].pages, PAGES);
+	assert_int_equal(x.r.verified, PAGES);
 	assert_true(x.r.rounds >= 2);
 	/* The breakdown of the outage sums to the outage. */
 	for (int i = MIG_PAUSE; i < MIG_DONE; i++)
@@ -536,6 +541,34 @@ static void devices_are_quiesced_before_the_pause(void **state)
 	run_fini(&x);
 }
 
+static void stays(struct run *x, const char *why)
+{
+	assert_int_equal(x->out, MIG_RUNS_HERE);
+	assert_true(runs(&x->src));
+	assert_false(x->dst.runnable);
+	assert_int_equal(x->src.released, x->src.engaged);
+	if (!strstr(x->src_err.text, why))
+		fail_msg("'%s' lacks '%s'", x->src_err.text, why);
+}
+
+/* A page that the dirty log missed is found, and the VM stays. */
+static void a_missed_page_is_noticed(void **state)
+{
+	struct mig_params p = params(via("dest"));
+	struct run x;
+
+	p.verify = true;
+	run_init(&x);
+	run_start(&x, &p);
+	x.src.miss = 1;
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	stays(&x, "1 of 1024 pages differ from the source's, the first at "
+		  "0x5000");
+	pthread_join(x.thread, NULL);
+	assert_int_equal(x.dst.dropped, 1);
+	run_fini(&x);
+}
+
 static void over_one_channel(void **state)
 {
 	moves(0, 1);
@@ -561,16 +594,6 @@ static void a_check_moves_nothing(void **state)
 	pthread_join(x.thread, NULL);
 	run_is_right(&x);
 	run_fini(&x);
-}
-
-static void stays(struct run *x, const char *why)
-{
-	assert_int_equal(x->out, MIG_RUNS_HERE);
-	assert_true(runs(&x->src));
-	assert_false(x->dst.runnable);
-	assert_int_equal(x->src.released, x->src.engaged);
-	if (!strstr(x->src_err.text, why))
-		fail_msg("'%s' lacks '%s'", x->src_err.text, why);
 }
 
 static void a_refusal_comes_before_any_ram(void **state)
@@ -830,6 +853,7 @@ int main(void)
 		cmocka_unit_test(a_running_machine_moves),
 		cmocka_unit_test(with_compression_and_many_channels),
 		cmocka_unit_test(over_one_channel),
+		cmocka_unit_test(a_missed_page_is_noticed),
 		cmocka_unit_test(devices_are_quiesced_before_the_pause),
 		cmocka_unit_test(a_check_moves_nothing),
 		cmocka_unit_test(a_refusal_comes_before_any_ram),

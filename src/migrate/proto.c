@@ -27,6 +27,7 @@ static const struct stream_rule main_rules[] = {
 	{ SEC_ABORT, 1, 1, 2, ABORT_TEXT_MAX + 2, "abort" },
 	{ SEC_QUERY, 1, 1, 0, 0, "query" },
 	{ SEC_OUTCOME, 1, 1, 4, 4, "outcome" },
+	{ SEC_DIGEST, 1, 1, 16, ANY, "digest" },
 	{ 0 },
 };
 

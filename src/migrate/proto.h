@@ -30,6 +30,7 @@ enum {
 	SEC_QUERY,     /* source, on a new channel: what became of it? */
 	SEC_OUTCOME,   /* destination: enum proto_outcome */
 	SEC_ROUND,     /* source, optional: a round ended */
+	SEC_DIGEST,    /* source: sums of the final RAM's pages */
 };
 
 enum proto_outcome { OUTCOME_ABORTED = 1, OUTCOME_RUNNING = 2 };

@@ -66,14 +66,15 @@ json_t *mig_result_json(const struct mig_result *r, const char *vm,
 						(json_int_t)sample[i].at_ns,
 						(json_int_t)sample[i].frames,
 						(json_int_t)sample[i].bytes));
-	o = json_pack("{s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:i, "
+	o = json_pack("{s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:i, "
 		      "s:i, s:s, s:o, s:o, s:o, s:o}",
 		      "vm", vm, "destination", dest, "outcome", (int)outcome,
 		      "outcome_text", outcome_name[outcome], "reason",
 		      why ? why : "", "total_ns", (json_int_t)r->total_ns,
 		      "downtime_ns", (json_int_t)r->downtime_ns, "bytes",
 		      (json_int_t)r->bytes, "state_bytes",
-		      (json_int_t)r->state_bytes, "rounds", (int)r->rounds,
+		      (json_int_t)r->state_bytes, "verified_pages",
+		      (json_int_t)r->verified, "rounds", (int)r->rounds,
 		      "throttle", (int)r->max_throttle, "transport",
 		      r->transport, "plan", mig_plan_json(&r->plan), "phases",
 		      phases_json(r), "round", rounds_json(r), "samples", list);

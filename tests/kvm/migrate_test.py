@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "tools"))
 from rig import Failed, Rig, ask, main_dirs, no_kvm  # noqa: E402
 
 TRAFFIC = "stay=1 mode=poll size=512 rate=2000"
+LOAD = "stay=1 mode=poll size_min=64 size=1514"  # all that goes
 N = int(os.environ.get("PAGURUS_MIGRATIONS", "4"))
 
 
@@ -79,13 +80,17 @@ def direct(host, vm):
 
 
 def there_and_back(rig):
-    """A VM moves there and back again and again; its driver is never reset."""
-    a, b, vm, peer = pair(rig)
-    outages = []
+    """A VM moves there and back again and again; its driver is never reset.
+    Every page of RAM is compared at each switch-over."""
+    a, b, vm, peer = pair(rig, more=LOAD)
+    outages, pages = [], 0
     for i in range(N):
         src, dst = ((a, b), (b, a))[i % 2]
         inc = dst.receive("mover", vf=0)
-        r = src.migrate("mover", inc)[1]
+        r = src.migrate("mover", inc, more=["--verify"])[1]
+        pages += r["verified_pages"]
+        check("all of RAM was compared",
+              r["verified_pages"] == (64 << 20) // 4096, r["verified_pages"])
         check("it was kept", r["plan"][0]["action"] == "keep", r["plan"])
         total = sum(p["ns"] for p in r["phases"] if p["outage"])
         check("the outage is the sum of its phases",
@@ -97,12 +102,25 @@ def there_and_back(rig):
         direct(dst, "mover")
         outages.append(r["downtime_ns"] / 1e6)
     lost = clean(vm, peer)
+    # Whatever is missing was dropped by the wire, for which this is more
+    # than it carries, or came while the guest was nowhere: no completion
+    # was lost.
+    nics = [h.nic_counts() for h in (a, b)]
+    wire = sum(n["wire_lost"] + n["no_buffer"] for n in nics)
+    check("all that was sent and not lost on the wire was heard",
+          lost[1] <= wire, (lost, nics))
+    check("all that came while it was there was heard",
+          lost[0] <= wire + sum(n["filtered"] for n in nics), (lost, nics))
     v = ask(vm)["V"]
     check("no reset, no link change",
           v["reinits"] == 0 and v["downs"] == 0, v)
     outages.sort()
-    print("    %d migrations, outage median %.1f ms, worst %.1f ms, lost %s" %
-          (N, outages[len(outages) // 2], outages[-1], lost))
+    t = ask(vm)["T"]
+    print("    %d migrations, %d pages compared, outage median %.1f ms, worst "
+          "%.1f ms; frames sent %d, heard %d, lost %s, of that on "
+          "the wire %d" %
+          (N, pages, outages[len(outages) // 2], outages[-1], t["sent"],
+           t["got"], lost, wire))
 
 
 def with_interrupts(rig):

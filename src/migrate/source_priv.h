@@ -1,0 +1,59 @@
+/*
+ * Inside of the source's engine; for the files source*.c only.
+ */
+#ifndef MIGRATE_SOURCE_PRIV_H
+#define MIGRATE_SOURCE_PRIV_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "migrate/mig.h"
+#include "migrate/proto.h"
+#include "migrate/sender.h"
+
+struct mig_source {
+	struct mig_vm *vm;
+	struct mig_params p;
+	struct mig_result *r;
+	uint8_t session[SESSION_BYTES];
+
+	/* The lock only keeps mig_cancel() from a channel being closed. */
+	pthread_mutex_t lock;
+	struct chan *main, *data[MIG_CHANNELS_MAX];
+	struct sender *sender;
+	uint8_t *buf; /* a message */
+	uint64_t *dirty;
+	uint64_t pages;
+	unsigned int parts; /* of state, sent */
+	struct mig_manifest manifest;
+
+	struct mig_progress now;
+	uint64_t last_bytes, last_ns;
+
+	/* What must be undone if it comes to nothing. */
+	bool logging, engaged, paused;
+
+	/* 0: may be cancelled, 1: cancelled, 2: too late */
+	_Atomic int fate;
+};
+
+/* source.c */
+void source_report(struct mig_source *s);
+void source_enter(struct mig_source *s, enum mig_phase phase);
+int source_cancelled(struct mig_source *s, struct err *e);
+int source_greet(struct mig_source *s, struct chan *c, uint16_t channel,
+		 struct err *e);
+
+/* source_rounds.c: RAM, until little enough of it is left. */
+int source_precopy(struct mig_source *s, struct err *e);
+int source_quiesce(struct mig_source *s, struct err *e);
+/* Add what is dirty to what is to be sent; send all of that. */
+int source_fetch(struct mig_source *s, uint64_t *pages, struct err *e);
+int source_round(struct mig_source *s, struct err *e);
+void source_throttle(struct mig_source *s, unsigned int percent);
+
+/* source_handover.c: whose the VM is, and back to how it was. */
+enum mig_outcome source_hand_over(struct mig_source *s, struct err *e);
+void source_resume(struct mig_source *s);
+
+#endif
