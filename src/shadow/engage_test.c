@@ -373,6 +373,47 @@ static void bad_tails_are_nothing(void **state)
 }
 
 /*
+ * SRRCTL counts in KiB, so a driver's buffer of 1522 bytes is told as 2 KiB.
+ * In the last page of RAM its end is not there, and yet nothing is wrong.
+ */
+static void a_rounded_buffer_may_end_with_ram(void **state)
+{
+	static const struct {
+		uint64_t at;
+		bool fine;
+	} k[] = {
+		{ SIM_RAM - 1600, true },
+		{ SIM_RAM - 1522, true },
+		{ SIM_RAM - 1520, false },
+	};
+
+	log_set_sink(no_log, NULL);
+	for (size_t n = 0; n < 2 * ARRAY_SIZE(k); n++) {
+		uint64_t at = k[n / 2].at;
+		bool fine = k[n / 2].fine;
+		uint32_t i, next, srrctl;
+
+		begin((struct sim_opts){ .shadow = { .full = n % 2 } });
+		srrctl = fake_pdev_get(sim.fp, IGBVF_SRRCTL);
+		fake_pdev_set(sim.fp, IGBVF_SRRCTL,
+			      (srrctl & ~IGB_SRRCTL_BSIZEPKT) | 2);
+		engage();
+		sim_dev_receive(&sim, 100);
+		shadow_sync(sim.sh);
+		sim_guest_poll(&sim, 4);
+		i = sim.g.rx_use;
+		next = (i + 1) % sim.o.nrx;
+		igb_rxd_fill(rx_slot(i), at, 0);
+		fake_write(&sim.fh, 0, IGBVF_RDT, next);
+		assert_int_equal(stats().rx[0].bad, !fine);
+		assert_int_equal(fake_pdev_get(sim.fp, IGBVF_RDT),
+				 fine ? next : i);
+		end();
+	}
+	log_set_sink(NULL, NULL);
+}
+
+/*
  * A ring moved outside RAM: it runs as the guest made it (and its device
  * faults), but the VM does not switch over with a queue nobody watches.
  */
@@ -573,6 +614,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_failed_engage_undoes_all),
 		cmocka_unit_test(bad_addresses_stop_the_queue),
 		cmocka_unit_test(bad_tails_are_nothing),
+		cmocka_unit_test(a_rounded_buffer_may_end_with_ram),
 		cmocka_unit_test(a_ring_outside_ram_is_not_followed),
 		cmocka_unit_test(rings_are_followed_to_another_place),
 		cmocka_unit_test(a_function_reset_gives_all_to_the_guest),

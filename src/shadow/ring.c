@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "igb/mbx.h"
 #include "igb/regs.h"
 #include "shadow/ring_priv.h"
 
@@ -184,9 +185,15 @@ static int check_tx(struct ring *r, const union igb_desc *d)
 	return 0;
 }
 
-static int check_buffer(struct ring *r, uint64_t gpa, uint32_t len)
+/*
+ * A buffer as large as SRRCTL says, in whose KiB a driver has to round up:
+ * igbvf's 1522 bytes are told as 2 KiB, and RAM may end before those do.
+ */
+static int check_buffer(struct ring *r, uint64_t gpa, uint32_t room)
 {
-	if (!smem_is_ram(r->mem, gpa, len))
+	uint64_t len = smem_clip(r->mem, gpa, room);
+
+	if (len < MIN(room, (uint32_t)MBX_FRAME_DEFAULT))
 		return -EFAULT;
 	if (r->full) {
 		int ret = smem_split(r->mem, gpa, len);
@@ -364,6 +371,7 @@ static size_t own(struct smem_range *out, size_t n, uint64_t gpa, uint64_t len)
 static size_t own_buffer(const struct ring *r, struct smem_range *out, size_t n,
 			 uint64_t gpa, uint64_t len)
 {
+	len = smem_clip(r->mem, gpa, len);
 	return len && smem_any_split(r->mem, gpa, len) ? own(out, n, gpa, len)
 						       : n;
 }

@@ -29,9 +29,9 @@ void ring_mark_slots(struct ring *r, uint32_t from, uint32_t count)
 /* The device wrote 'len' bytes at 'gpa', or so it says. */
 static void written(struct ring *r, uint64_t gpa, uint32_t len, uint32_t room)
 {
-	len = MIN(len, room);
 	/* A slot seen only half on arrival may hold anything. */
-	if (!len || !smem_is_ram(r->mem, gpa, len))
+	len = (uint32_t)smem_clip(r->mem, gpa, MIN(len, room));
+	if (!len)
 		return;
 	r->stats.copied_bytes += smem_to_vcpu(r->mem, gpa, len);
 	r->stats.bytes_written += len;

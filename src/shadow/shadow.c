@@ -368,13 +368,12 @@ static int split_buffers(struct shadow *s, struct ring *r)
 {
 	for (uint32_t i = r->done; i != r->sub; i = i + 1 == r->n ? 0 : i + 1) {
 		const struct ring_slot *b = &r->slot[i];
-		int ret = 0;
+		uint64_t len = smem_clip(s->mem, b->pkt, r->bsize);
+		int ret = len ? smem_split(s->mem, b->pkt, len) : 0;
 
-		if (smem_is_ram(s->mem, b->pkt, r->bsize))
-			ret = smem_split(s->mem, b->pkt, r->bsize);
-		if (ret == 0 && r->hbsize &&
-		    smem_is_ram(s->mem, b->hdr, r->hbsize))
-			ret = smem_split(s->mem, b->hdr, r->hbsize);
+		len = smem_clip(s->mem, b->hdr, r->hbsize);
+		if (ret == 0 && len)
+			ret = smem_split(s->mem, b->hdr, len);
 		if (ret < 0)
 			return ret;
 	}

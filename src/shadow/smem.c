@@ -132,6 +132,13 @@ bool smem_is_ram(const struct smem *m, uint64_t gpa, uint64_t len)
 	return len && find(m, gpa, len);
 }
 
+uint64_t smem_clip(const struct smem *m, uint64_t gpa, uint64_t len)
+{
+	const struct region *r = find(m, gpa, 1);
+
+	return r ? MIN(len, r->ram->gpa.v + r->ram->size - gpa) : 0;
+}
+
 void smem_unit(const struct smem *m, uint64_t gpa, struct smem_range *out)
 {
 	const struct region *r = find(m, gpa, 1);

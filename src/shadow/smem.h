@@ -40,6 +40,8 @@ void smem_destroy(struct smem *m); /* everything merged before; NULL is fine */
 
 /* Whether all of [gpa, gpa + len) is RAM of one region; len 0 is not. */
 bool smem_is_ram(const struct smem *m, uint64_t gpa, uint64_t len);
+/* How many bytes from gpa on, 'len' at most, are RAM of one region. */
+uint64_t smem_clip(const struct smem *m, uint64_t gpa, uint64_t len);
 
 /*
  * Split every page (unit of its region) that [gpa, gpa + len) touches; those
