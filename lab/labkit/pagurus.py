@@ -139,7 +139,8 @@ class Outage:
             self.g.wait_for("dmesg | diff /tmp/before - | "
                             "grep -e 'Link is' | tail -n 1 | grep -q Up", 60)
         lab.sleep(2)
-        self.g.run("kill $(cat /tmp/opid); sleep 4", timeout=90)
+        self.g.run("kill $(cat /tmp/opid); "
+                   "until [ -s /tmp/o ]; do sleep 1; done", timeout=30)
         u = self.g.run("cat /tmp/o").json()
         undamaged(lab, u)
         stopped = stopped_ns / 1e6
@@ -203,7 +204,9 @@ class Traffic:
         """Stop; neither may have noticed more than silence and loss."""
         lab = self.lab
         lab.step("what the traffic noticed")
-        self.g.run("kill $(cat /tmp/pids); sleep 4", timeout=90)
+        self.g.run("kill $(cat /tmp/pids); for f in %s; do "
+                   "until [ -s /tmp/$f ]; do sleep 1; done; done" %
+                   " ".join(self.files), timeout=100)
         t, *u = [self.g.run("cat /tmp/" + f).json() for f in self.files]
         lab.say("stream: %s" % t)
         lab.check("one connection, intact",

@@ -406,6 +406,64 @@ uint32_t igb_vf_vectors(const struct igb_vf_state *st)
 	return set & ((1u << IGB_VF_VECTORS) - 1);
 }
 
+/* ---- deleting ---- */
+
+static void delete_queue(struct pdev *p, const struct igb_ring *r, bool tx,
+			 unsigned int q)
+{
+	uint32_t base = igb_vf_queue_base(tx, q);
+
+	if (r->ctl & IGB_DCTL_ENABLE)
+		igb_vf_queue_enable(p, tx, q, r->ctl, false);
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
+		if (tx ? fields[i].tx : fields[i].rx)
+			write_reg(p, base + fields[i].off, 0);
+	write_reg(p, base + IGB_Q_TAIL, 0);
+}
+
+uint32_t igb_vf_delete_rings(struct pdev *p)
+{
+	struct igb_vf_state st;
+	uint32_t had;
+
+	igb_vf_read(p, &st);
+	had = igb_vf_structures(&st) & IGB_ALLQ;
+	for (unsigned int q = 0; q < IGB_VF_QPAIRS; q++) {
+		if (had & IGB_TXQ(q))
+			delete_queue(p, &st.tx[q], true, q);
+		if (had & IGB_RXQ(q))
+			delete_queue(p, &st.rx[q], false, q);
+	}
+	return had;
+}
+
+uint32_t igb_vf_delete_vectors(struct pdev *p)
+{
+	static const uint32_t none[] = { IGBVF_EIAC, IGBVF_EIAM, IGBVF_IVAR0,
+					 IGBVF_IVAR_MISC };
+	struct igb_vf_state st;
+
+	igb_vf_read(p, &st);
+	/* Masked first: an interrupt after this has nowhere to go. */
+	write_reg(p, IGBVF_EIMC, UINT32_MAX);
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		write_reg(p, none[i], 0);
+	return igb_vf_vectors(&st);
+}
+
+uint32_t igb_vf_structures(const struct igb_vf_state *st)
+{
+	uint32_t set = igb_vf_enabled(st) | igb_vf_vectors(st) << 24;
+
+	for (unsigned int q = 0; q < IGB_VF_QPAIRS; q++) {
+		if (st->rx[q].base || st->rx[q].len)
+			set |= IGB_RXQ(q);
+		if (st->tx[q].base || st->tx[q].len)
+			set |= IGB_TXQ(q);
+	}
+	return set;
+}
+
 int igb_vf_start(struct pdev *p, const struct igb_vf_state *st, uint32_t queues)
 {
 	int ret = igb_vf_bus_master(p, true);

@@ -107,6 +107,17 @@ uint32_t igb_vf_vectors(const struct igb_vf_state *st);
  */
 int igb_vf_program(struct pdev *p, const struct igb_vf_state *st, uint32_t skip,
 		   uint32_t *refused, struct err *e);
+/*
+ * Take down what a driver left: queues off and their registers zero; then
+ * the vectors, masked and routed nowhere.  A function-level reset alone does
+ * not promise it (emulators keep ring registers over one).  Returns the set
+ * of queues, or of vectors, there were; what does not answer has none.
+ */
+uint32_t igb_vf_delete_rings(struct pdev *p);
+uint32_t igb_vf_delete_vectors(struct pdev *p);
+/* Queues that are on or have a ring, and vectors above them from bit 24. */
+uint32_t igb_vf_structures(const struct igb_vf_state *st);
+
 /* Back on the bus, and let 'queues' go: tails, transmit first. */
 int igb_vf_start(struct pdev *p, const struct igb_vf_state *st,
 		 uint32_t queues);

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "base/util.h"
 #include "machine/move.h"
 #include "machine/throttle.h"
@@ -42,6 +43,7 @@ struct move {
 	struct mig_result result;
 	enum mig_outcome outcome;
 	json_t *last_stats; /* of devices that have been retired */
+	uint64_t traced;    /* events from before this migration */
 	int ret;
 	struct err err;
 	struct mig_sample sample[SAMPLES_MAX];
@@ -249,6 +251,30 @@ static int op_save(struct mig_vm *vm, unsigned int n, struct wire_out *o)
 	return carry(MV(vm), in_loop_save, &c);
 }
 
+/* What was done to a device in this migration, in its order. */
+static json_t *events_json(struct move *mv, unsigned int unit)
+{
+	struct trace_event ev[64];
+	uint64_t after = mv->traced;
+	json_t *a = json_array();
+	size_t n;
+
+	while ((n = trace_read(machine_trace(mv->m), after, ev, ARRAY_SIZE(ev),
+			       NULL)) > 0) {
+		after = ev[n - 1].seq;
+		for (size_t i = 0; i < n; i++)
+			if (ev[i].unit == unit &&
+			    (!strcmp(ev[i].state, "device") ||
+			     !strcmp(ev[i].what, "drop")))
+				json_array_append_new(
+					a, json_pack("{s:I, s:s, s:I}", "ns",
+						     (json_int_t)ev[i].ns,
+						     "what", ev[i].what, "val",
+						     (json_int_t)ev[i].val));
+	}
+	return a;
+}
+
 static void in_loop_stats(void *opaque)
 {
 	struct carried *c = opaque;
@@ -256,8 +282,10 @@ static void in_loop_stats(void *opaque)
 	c->json = json_object();
 	for (unsigned int i = 0; i < machine_ndevs(c->mv->m); i++) {
 		struct machine_dev *d = machine_dev(c->mv->m, i);
+		json_t *o = netdev_status(d->nd);
 
-		json_object_set_new(c->json, d->name, netdev_status(d->nd));
+		json_object_set_new(o, "events", events_json(c->mv, i));
+		json_object_set_new(c->json, d->name, o);
 	}
 }
 
@@ -567,6 +595,7 @@ static int begin(struct move *mv, struct ctl_call *c, const json_t *params,
 	mv->check_only = check_only;
 	mv->told = true;
 	mv->nsamples = 0;
+	mv->traced = trace_last(machine_trace(mv->m));
 	err_clear(&mv->err);
 	ret = -pthread_create(&mv->thread, NULL, engine, mv);
 	if (ret < 0) {

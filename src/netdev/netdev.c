@@ -22,9 +22,10 @@
 #define KNOCK_WAIT_NS 14000000000ull
 
 enum quiet {
-	ACTIVE,	 /* nothing of the kind */
-	BUSY,	 /* busy is posted, the guest has not reset the VF yet */
-	DELETED, /* the structures are gone */
+	ACTIVE,	  /* nothing of the kind */
+	BUSY,	  /* busy is posted, the guest has not reset the VF yet */
+	DELETING, /* rings and vectors are gone, filters not yet */
+	DELETED,  /* the structures are gone */
 };
 
 enum grant { GRANT_NONE, GRANT_ASKED, GRANT_GIVEN, GRANT_REFUSED };
@@ -62,6 +63,10 @@ static void trace(struct netdev *nd, const char *what, uint64_t val)
 
 static void on_quiet(void *opaque, enum vdev_mbx_quiet what);
 static void on_round(void *opaque);
+
+static void nobody_waits(void *opaque, const struct pf_verdict *v)
+{
+}
 
 int netdev_create(struct netdev **out, const struct netdev_conf *c,
 		  const struct vdev_model *model, struct host *host,
@@ -204,6 +209,70 @@ int netdev_engage(struct netdev *nd, enum mig_action action, struct err *e)
 	return shadow_engage(nd->shadow, IGB_ALLQ, e);
 }
 
+/* ---- quiescing ---- */
+
+static void deleted(struct netdev *nd)
+{
+	struct igb_vf_state st = { 0 };
+
+	/* Zero, or what the hardware does not let go of. */
+	igb_vf_read(vdev_pdev(nd->vdev), &st);
+	nd->quiet = DELETED;
+	trace(nd, "deleted", igb_vf_structures(&st));
+}
+
+static void filters_gone(void *opaque, const struct pf_verdict *v)
+{
+	struct netdev *nd = opaque;
+
+	if (nd->quiet != DELETING)
+		return; /* released meanwhile */
+	trace(nd, "delete-filters", v->ok);
+	deleted(nd);
+}
+
+/*
+ * The guest has dropped its rings, or never had any.  Nothing of them stays
+ * behind on the hardware.  In the loop's thread; nd->quiet is DELETING.
+ */
+static void delete_structures(struct netdev *nd)
+{
+	struct pdev *p = vdev_pdev(nd->vdev);
+	struct pf_port *port = nd->vf->port;
+	struct mbx_state none;
+
+	trace(nd, "delete-rings", igb_vf_delete_rings(p));
+	trace(nd, "delete-vectors", igb_vf_delete_vectors(p));
+	/*
+	 * A reset may zero the counters, and the guest, who waits in its own
+	 * reset, may read them before it is somewhere else.
+	 */
+	rebase_capture(nd->rebase);
+	pdev_reset(p);
+	rebase_apply(nd->rebase);
+
+	mbx_state_init(&none, NULL);
+	/* A kernel's PF driver dropped them with the reset. */
+	if (!port || port->ops->restore(port, &none, filters_gone, nd) < 0)
+		filters_gone(nd, &(struct pf_verdict){ .ok = !port });
+}
+
+static void delete_unused(void *opaque)
+{
+	struct netdev *nd = opaque;
+
+	if (nd->quiet == DELETING)
+		delete_structures(nd);
+}
+
+/* Once, whoever comes first. */
+static bool begin_deleting(struct netdev *nd)
+{
+	int busy = BUSY;
+
+	return atomic_compare_exchange_strong(&nd->quiet, &busy, DELETING);
+}
+
 /* In the loop's thread, from the mailbox. */
 static void on_quiet(void *opaque, enum vdev_mbx_quiet what)
 {
@@ -214,15 +283,8 @@ static void on_quiet(void *opaque, enum vdev_mbx_quiet what)
 	case VDEV_MBX_RESET: trace(nd, "guest-reset", 0); break;
 	case VDEV_MBX_KNOCKS: trace(nd, "knocks", 0); break;
 	}
-	if (what != VDEV_MBX_KNOCKS || nd->quiet != BUSY)
-		return;
-	/*
-	 * The guest has dropped its rings and waits.  Nothing of them stays
-	 * behind on the hardware.
-	 */
-	pdev_reset(vdev_pdev(nd->vdev));
-	trace(nd, "delete", 0);
-	nd->quiet = DELETED;
+	if (what == VDEV_MBX_KNOCKS && begin_deleting(nd))
+		delete_structures(nd);
 }
 
 int netdev_quiesce(struct netdev *nd, struct err *e)
@@ -243,19 +305,17 @@ int netdev_quiesce(struct netdev *nd, struct err *e)
 int netdev_quiesced(struct netdev *nd)
 {
 	struct igb_vf_state st;
+	int quiet = nd->quiet;
 
-	if (nd->quiet == DELETED)
+	if (quiet == DELETED)
 		return 1;
-	if (nd->quiet != BUSY)
+	if (quiet == ACTIVE)
 		return -EINVAL;
 	/* No ring is on: no driver, or its interface is down. */
-	if (igb_vf_read(vdev_pdev(nd->vdev), &st) == 0 &&
-	    !igb_vf_enabled(&st) && now_ns() - nd->busy_since > 50000000ull) {
-		pdev_reset(vdev_pdev(nd->vdev));
-		trace(nd, "delete", 0);
-		nd->quiet = DELETED;
-		return 1;
-	}
+	if (quiet == BUSY && now_ns() - nd->busy_since > 50000000ull &&
+	    igb_vf_read(vdev_pdev(nd->vdev), &st) == 0 &&
+	    !igb_vf_enabled(&st) && begin_deleting(nd))
+		loop_call(vdev_loop(nd->vdev), delete_unused, nd);
 	return now_ns() - nd->busy_since > KNOCK_WAIT_NS ? -ETIMEDOUT : 0;
 }
 
@@ -301,10 +361,17 @@ void netdev_release(struct netdev *nd)
 		log_error("%s: the device does not go back to direct: %s",
 			  nd->name, err_text(&e, ret));
 	if (nd->quiet != ACTIVE) {
-		/* Deleted or not: the guest's driver builds anew here. */
+		bool deleted = nd->quiet != BUSY;
+
+		/*
+		 * Deleted or not: the guest's driver builds anew here, and its
+		 * address is back before it asks.
+		 */
+		nd->quiet = ACTIVE;
+		if (deleted)
+			vdev_mbx_restore(nd->mbx, nobody_waits, NULL);
 		vdev_mbx_unquiesce(nd->mbx);
 		trace(nd, "reconfigure", 0);
-		nd->quiet = ACTIVE;
 	}
 }
 
@@ -326,6 +393,7 @@ static void granted(void *opaque, const struct pf_verdict *v)
 	struct netdev *nd = opaque;
 
 	nd->grant = v->ok ? GRANT_GIVEN : GRANT_REFUSED;
+	trace(nd, "filters", v->ok);
 }
 
 int netdev_load(struct netdev *nd, struct wire_in *in, struct err *e)
@@ -347,6 +415,7 @@ int netdev_load(struct netdev *nd, struct wire_in *in, struct err *e)
 		ret = igb_vf_load(&nd->regs, in, e);
 	if (ret < 0)
 		return err_set(e, ret, "%s: damaged device state", nd->name);
+	trace(nd, "load", rebuilt);
 	nd->rebuilt = rebuilt;
 	nd->grant = GRANT_ASKED;
 	ret = vdev_mbx_restore(nd->mbx, granted, nd);
@@ -448,10 +517,6 @@ void netdev_run(struct netdev *nd)
 }
 
 /* ---- on one host ---- */
-
-static void nobody_waits(void *opaque, const struct pf_verdict *v)
-{
-}
 
 /*
  * The VF leaves the device, its pdev with it.  What it was granted is given
@@ -577,15 +642,42 @@ static json_t *shadow_json(struct netdev *nd)
 		"polls", (json_int_t)s.polls);
 }
 
+static json_t *ring_json(const struct igb_ring *r)
+{
+	return json_pack("{s:b, s:I, s:i, s:i}", "on",
+			 (r->ctl & IGB_DCTL_ENABLE) != 0, "base",
+			 (json_int_t)r->base, "descriptors",
+			 (int)(r->len / IGB_DESC_SIZE), "wthresh",
+			 (int)(r->ctl >> IGB_DCTL_WTHRESH_SHIFT & 0x1f));
+}
+
+/* What the guest's driver has built on the VF. */
+static json_t *structures_json(struct netdev *nd)
+{
+	struct pdev *p = vdev_pdev(nd->vdev);
+	struct igb_vf_state st = { 0 };
+	json_t *rx = json_array(), *tx = json_array();
+
+	if (!p || netdev_orphaned(nd) || igb_vf_read(p, &st) < 0)
+		memset(&st, 0, sizeof(st));
+	for (unsigned int q = 0; q < IGB_VF_QPAIRS; q++) {
+		json_array_append_new(rx, ring_json(&st.rx[q]));
+		json_array_append_new(tx, ring_json(&st.tx[q]));
+	}
+	return json_pack("{s:o, s:o, s:i}", "rx", rx, "tx", tx, "vectors",
+			 __builtin_popcount(igb_vf_vectors(&st)));
+}
+
 json_t *netdev_status(struct netdev *nd)
 {
-	json_t *o = json_pack("{s:s, s:s, s:o, s:{s:I, s:I, s:I}}", "vf",
-			      nd->vf ? nd->vf->spec : "", "generation",
-			      nd->vf ? nd->vf->gen->name : "", "shadow",
-			      shadow_json(nd), "announce", "times",
-			      (json_int_t)nd->announced, "frames",
-			      (json_int_t)nd->frames, "failed",
-			      (json_int_t)nd->unannounced);
+	json_t *o =
+		json_pack("{s:s, s:s, s:o, s:o, s:{s:I, s:I, s:I}}", "vf",
+			  nd->vf ? nd->vf->spec : "", "generation",
+			  nd->vf ? nd->vf->gen->name : "", "shadow",
+			  shadow_json(nd), "structures", structures_json(nd),
+			  "announce", "times", (json_int_t)nd->announced,
+			  "frames", (json_int_t)nd->frames, "failed",
+			  (json_int_t)nd->unannounced);
 
 	if (o && nd->mbx)
 		json_object_set_new(o, "mailbox", vdev_mbx_status(nd->mbx));
