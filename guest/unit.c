@@ -4,6 +4,7 @@
  */
 #include "guest.h"
 #include "testdev.h"
+#include "unit.h"
 
 #define MS 1000000ull
 
@@ -462,7 +463,7 @@ static const struct {
 	{ "move", test_move },	   { "end", test_end },
 	{ "button", test_button }, { "fault", test_fault },
 	{ "debug", test_debug },   { "cost", test_cost },
-	{ "busy", test_busy },
+	{ "busy", test_busy },	   { "probe", test_probe },
 };
 
 int guest_main(void)

@@ -15,6 +15,7 @@
 #include "cli/cmd.h"
 #include "cli/opt.h"
 #include "cli/probe_report.h"
+#include "cli/probe_vm.h"
 #include "probe/ptrace.h"
 #include "probe/select.h"
 
@@ -24,11 +25,21 @@ static struct {
 	uint64_t pid, seconds, args;
 	bool list, entry, exit, both, jumps, children;
 	bool ret, hist, count, stack, json;
-	const char *file;
+	const char *file, *vm, *dir, *symbols;
+	bool resume;
 } a;
 
 static const struct opt opts[] = {
 	{ "pid", 'p', "PID", "a running process", OPT_U64, &a.pid },
+	{ "vm", 0, "NAME", "the kernel of a running VM's guest", OPT_STR,
+	  &a.vm },
+	{ "symbols", 's', "FILE",
+	  "with --vm: its /proc/kallsyms, System.map or vmlinux", OPT_STR,
+	  &a.symbols },
+	{ "resume", 0, NULL, "with --vm: go on with probes that came with it",
+	  OPT_FLAG, &a.resume },
+	{ "dir", 0, "DIR", "with --vm: of control sockets (PAGURUS_DIR)",
+	  OPT_STR, &a.dir },
 	{ "list", 'l', NULL, "show what would be patched, patch nothing",
 	  OPT_FLAG, &a.list },
 	{ "file", 'f', "FILE", "with --list: a file instead of a process",
@@ -58,8 +69,12 @@ static const struct opt opts[] = {
 static const struct opt_usage usage = {
 	"probe [OPTIONS] -p PID FUNCTION[,GLOB...]\n"
 	"       pagurus probe [OPTIONS] FUNCTION[,GLOB...] -- COMMAND [ARGS]\n"
+	"       pagurus probe [OPTIONS] --vm NAME --symbols FILE "
+	"[MODULE:]FUNCTION[,GLOB...]\n"
+	"       pagurus probe [OPTIONS] --vm NAME --resume\n"
 	"       pagurus probe --list {-p PID|-f FILE} FUNCTION[,GLOB...]",
-	"Watch functions of a process at entry and at every exit, tail calls\n"
+	"Watch functions of a process, or of a guest's kernel, at entry and at "
+	"every exit, tail calls\n"
 	"included.  A pattern is [FILE:]FUNCTION, both shell globs; without\n"
 	"FILE the program itself is meant.  Ctrl-C detaches and puts every\n"
 	"byte back.",
@@ -67,7 +82,9 @@ static const struct opt_usage usage = {
 	"  pagurus probe -p 4242 --args 2 --ret 'parse_*'\n"
 	"  pagurus probe --hist -d 10 -p 4242 'libc*:malloc'\n"
 	"  pagurus probe --count 'main,do_*' -- ./server --once\n"
-	"  pagurus probe --list -f /bin/bash 'read*'",
+	"  pagurus probe --list -f /bin/bash 'read*'\n"
+	"  pagurus probe --hist --vm web1 -s kallsyms.web1 "
+	"'igbvf:igbvf_xmit*'",
 };
 
 static volatile int stop;
@@ -75,7 +92,7 @@ static volatile int stop;
 static void on_signal(int sig)
 {
 	if (sig != SIGALRM)
-		stop = 1;
+		stop++;
 }
 
 /* Wakes the wait at times, so that a signal just before it is not missed. */
@@ -148,6 +165,35 @@ static int program_status(int status)
 	if (status == -1)
 		return 0;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int watch_vm(const char *patterns)
+{
+	const struct probe_vm v = {
+		.vm = a.vm,
+		.dir = a.dir,
+		.symbols = a.symbols,
+		.functions = patterns,
+		.list = a.list,
+		.resume = a.resume,
+		.entry = !a.exit,
+		.exit = !a.entry,
+		.jumps = a.jumps,
+		.seconds = a.seconds,
+		.report = {
+			.stream = !a.count && !a.hist,
+			.count = a.count,
+			.hist = a.hist,
+			.json = a.json,
+			.ret = a.ret,
+			.stack = a.stack,
+			.guest = true,
+			.args = (unsigned int)a.args,
+		},
+	};
+
+	watch_signals();
+	return probe_vm(&v, &stop);
 }
 
 static int start(struct session *s, const char *patterns, char **command,
@@ -227,7 +273,7 @@ int cmd_probe(int argc, char **argv)
 		return 0;
 	if (n < 0)
 		return EXIT_USAGE;
-	if (n != 1)
+	if (n != (a.resume ? 0 : 1))
 		return opt_misuse(&usage, n ? "one list of patterns, with"
 					      " commas"
 					    : "which functions?");
@@ -237,6 +283,18 @@ int cmd_probe(int argc, char **argv)
 		return opt_misuse(&usage, "--entry, --exit or --both: one");
 	if (a.pid > 0x7fffffff)
 		return opt_misuse(&usage, "--pid %lu: no such process", a.pid);
+	if (a.vm) {
+		if (a.pid || command || a.file || a.children)
+			return opt_misuse(&usage, "--vm is for a guest's "
+						  "kernel and nothing else");
+		if (!a.symbols == !a.resume)
+			return opt_misuse(&usage, "--vm: --symbols FILE, or "
+						  "--resume");
+		return watch_vm(argv[1]);
+	}
+	if (a.symbols || a.resume || a.dir)
+		return opt_misuse(&usage, "--symbols, --resume and --dir are "
+					  "for --vm");
 	if (a.list) {
 		if (!a.file == !a.pid)
 			return opt_misuse(&usage, "--list: -p PID or -f FILE");

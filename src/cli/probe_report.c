@@ -125,15 +125,34 @@ static void text_event(struct report *r, const struct probe_event *ev)
 	fputc('\n', out);
 }
 
+static json_t *json_stack(const struct engine_frame *f, size_t n,
+			  const struct selection *sel)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n; i++) {
+		const char *module, *name;
+		uint64_t off = 0;
+
+		name = symbol_at(sel, f[i].pc, &off, &module);
+		json_array_append_new(list,
+				      json_pack("{s:I, s:s?, s:s?}", "pc",
+						(json_int_t)f[i].pc, "function",
+						name, "file", module));
+	}
+	return list;
+}
+
+/* Takes 'stack', which may be NULL. */
 static void json_event(struct report *r, const struct probe_event *ev,
-		       const struct engine_frame *f, size_t n,
-		       const struct selection *sel)
+		       json_t *stack)
 {
 	json_t *o = json_pack("{s:s, s:s, s:I, s:i, s:i}", "event",
 			      kind_names[ev->kind], "function",
 			      r->func[ev->func].name, "time_ns",
-			      (json_int_t)(ev->time - r->start), "tid", ev->tid,
-			      "depth", (int)ev->depth);
+			      (json_int_t)(ev->time - r->start),
+			      r->opt.guest ? "cpu" : "tid", ev->tid, "depth",
+			      (int)ev->depth);
 	json_t *list;
 
 	if (ev->latency)
@@ -149,20 +168,8 @@ static void json_event(struct report *r, const struct probe_event *ev,
 				list, json_integer((json_int_t)ev->arg[i]));
 		json_object_set_new(o, "args", list);
 	}
-	if (f) {
-		list = json_array();
-		for (size_t i = 0; i < n; i++) {
-			const char *module, *name;
-			uint64_t off = 0;
-
-			name = symbol_at(sel, f[i].pc, &off, &module);
-			json_array_append_new(
-				list, json_pack("{s:I, s:s?, s:s?}", "pc",
-						(json_int_t)f[i].pc, "function",
-						name, "file", module));
-		}
-		json_object_set_new(o, "stack", list);
-	}
+	if (stack)
+		json_object_set_new(o, "stack", stack);
 	json_dumpf(o, r->out, JSON_COMPACT);
 	fputc('\n', r->out);
 	json_decref(o);
@@ -191,12 +198,34 @@ void report_event(struct report *r, const struct probe_event *ev,
 	if (!r->opt.stream)
 		return;
 	if (r->opt.json) {
-		json_event(r, ev, frames, nframes, sel);
+		json_event(r, ev,
+			   frames ? json_stack(frames, nframes, sel) : NULL);
 		return;
 	}
 	text_event(r, ev);
 	if (frames)
 		text_stack(r->out, frames, nframes, sel);
+}
+
+void report_guest_event(struct report *r, const struct probe_event *ev,
+			const json_t *stack)
+{
+	const json_t *one;
+	size_t i;
+
+	if (ev->func >= r->nfunc)
+		return;
+	add_up(&r->func[ev->func], ev);
+	if (!r->opt.stream)
+		return;
+	if (r->opt.json) {
+		json_event(r, ev, stack ? json_deep_copy(stack) : NULL);
+		return;
+	}
+	text_event(r, ev);
+	json_array_foreach (stack, i, one)
+		fprintf(r->out, "                    %s\n",
+			json_string_value(one));
 }
 
 static void text_count(struct report *r)
@@ -298,7 +327,10 @@ void report_end(struct report *r)
 		text_count(r);
 	for (uint32_t i = 0; r->opt.hist && i < r->nfunc; i++)
 		text_hist(r, &r->func[i]);
-	if (r->lost)
+	if (r->lost && r->opt.json)
+		fprintf(r->out, "{\"event\":\"lost\",\"count\":%" PRIu64 "}\n",
+			r->lost);
+	else if (r->lost)
 		fprintf(r->out, "%" PRIu64 " events were lost\n", r->lost);
 	fflush(r->out);
 }
@@ -332,6 +364,8 @@ static void list_json(FILE *out, const char *module,
 	o = json_pack("{s:s, s:s, s:I, s:I, s:o}", "function", fn->name, "file",
 		      module, "address", (json_int_t)fn->addr, "size",
 		      (json_int_t)fn->size, "sites", sites);
+	if (fn->swaps)
+		json_object_set_new(o, "by_return_address", json_true());
 	json_dumpf(o, out, JSON_COMPACT);
 	fputc('\n', out);
 	json_decref(o);
@@ -355,7 +389,10 @@ void report_list(FILE *out, bool json, const char *module,
 			fprintf(out, " to %s%s", s->to, s->plt ? "@plt" : "");
 		if (s->verdict == SITE_RUNTIME)
 			fputs(" (decided at each hit)", out);
-		if (s->verdict == SITE_REFUSED)
+		if (s->verdict == SITE_REFUSED && fn->swaps &&
+		    s->kind != SITE_ENTRY)
+			fputs(" (seen through the return address)", out);
+		else if (s->verdict == SITE_REFUSED)
 			fprintf(out, " REFUSED: %s", site_why(s->why));
 		fputc('\n', out);
 	}

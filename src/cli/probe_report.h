@@ -4,6 +4,7 @@
 #ifndef CLI_PROBE_REPORT_H
 #define CLI_PROBE_REPORT_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ struct report_options {
 	bool stream; /* a line an event */
 	bool count, hist, json;
 	bool ret, stack;
+	bool guest; /* threads are vCPUs */
 	unsigned int args;
 };
 
@@ -46,6 +48,9 @@ void report_close(struct report *r);
 void report_event(struct report *r, const struct probe_event *ev,
 		  const struct engine_frame *frames, size_t nframes,
 		  const struct selection *sel);
+/* Of a guest's kernel: 'stack' is names already, or NULL. */
+void report_guest_event(struct report *r, const struct probe_event *ev,
+			const json_t *stack);
 /* The tables at the end. */
 void report_end(struct report *r);
 

@@ -69,6 +69,8 @@ void ctl_reply(struct ctl_call *c, json_t *result); /* takes the reference */
 void ctl_fail(struct ctl_call *c, int code, const struct err *e);
 /* Progress; takes the reference.  False: nobody listens any more. */
 bool ctl_event(struct ctl_call *c, json_t *event);
+/* Bytes said on its connection and not read yet; -1: nobody listens. */
+long ctl_unread(const struct ctl_call *c);
 /*
  * End the call with {} and take the connection: from now on it carries
  * whatever the caller says.  The descriptor is the caller's; -1: gone.

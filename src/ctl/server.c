@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 #include "ctl/ctl.h"
 
 #define TABLES	8
-#define OUT_MAX (4u << 20) /* bytes a client may leave unread */
+#define LAST_NS 1000000000ull /* at the end, for all clients together */
+#define OUT_MAX (4u << 20)    /* bytes a client may leave unread */
 
 struct conn {
 	struct ctl_server *s;
@@ -158,6 +160,11 @@ bool ctl_event(struct ctl_call *c, json_t *event)
 	}
 	say(c->conn, json_pack("{s:O, s:o}", "id", c->id, "event", event));
 	return c->conn;
+}
+
+long ctl_unread(const struct ctl_call *c)
+{
+	return c->conn ? (long)c->conn->out_len : -1;
 }
 
 int ctl_take_fd(struct ctl_call *c)
@@ -410,6 +417,23 @@ free:
 	return ret;
 }
 
+/* Clients that read get the end of what was said to them. */
+static void say_last(struct ctl_server *s)
+{
+	uint64_t until = now_ns() + LAST_NS;
+
+	for (unsigned int i = 0; i < CTL_CONNS; i++) {
+		struct conn *c = &s->conn[i];
+
+		while (c->fd >= 0 && c->out_len && now_ns() < until) {
+			struct pollfd p = { .fd = c->fd, .events = POLLOUT };
+
+			if (poll(&p, 1, 50) > 0)
+				flush(c);
+		}
+	}
+}
+
 void ctl_server_destroy(struct ctl_server *s)
 {
 	struct stat st;
@@ -420,6 +444,7 @@ void ctl_server_destroy(struct ctl_server *s)
 		next = c->next;
 		ctl_fail(c, -ESHUTDOWN, NULL);
 	}
+	say_last(s);
 	for (unsigned int i = 0; i < CTL_CONNS; i++)
 		if (s->conn[i].fd >= 0)
 			hang_up(&s->conn[i]);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "machine/priv.h"
+#include "machine/probing.h"
 
 #define STATUS_CRASHED 2
 #define TRACE_EVENTS   8192
@@ -313,6 +314,8 @@ int machine_create(struct machine **out, const struct machine_config *cfg,
 	if (ret == 0)
 		ret = console_create(&m->console, m->loop, cfg->console,
 				     on_escape, m, e);
+	if (ret == 0)
+		ret = probing_create(&m->probing, m, e);
 	if (ret < 0)
 		goto fail;
 	*out = m;
@@ -329,6 +332,7 @@ void machine_destroy(struct machine *m)
 		return;
 	machine_unbuild(m);
 	ctl_server_destroy(m->ctl);
+	probing_destroy(m->probing);
 	console_destroy(m->console);
 	trace_destroy(m->trace);
 	loop_destroy(m->loop);
@@ -361,6 +365,16 @@ struct trace *machine_trace(struct machine *m)
 struct ctl_server *machine_ctl(struct machine *m)
 {
 	return m->ctl;
+}
+
+struct probing *machine_probing(struct machine *m)
+{
+	return m->probing;
+}
+
+bool machine_running(const struct machine *m)
+{
+	return m->started && m->end == VM_RUNS;
 }
 
 struct console *machine_console(struct machine *m)

@@ -27,6 +27,7 @@
 #define MACHINE_DEVS_MAX 8
 
 struct machine;
+struct probing;
 
 /* Strings are the caller's and live as long as the machine. */
 struct machine_config {
@@ -87,6 +88,8 @@ struct vm *machine_vm(struct machine *m); /* NULL: not built */
 struct loop *machine_loop(struct machine *m);
 struct trace *machine_trace(struct machine *m);
 struct ctl_server *machine_ctl(struct machine *m);
+struct probing *machine_probing(struct machine *m);
+bool machine_running(const struct machine *m); /* started, not ended */
 struct console *machine_console(struct machine *m);
 struct machine_config *machine_get_config(struct machine *m);
 unsigned int machine_ndevs(const struct machine *m);

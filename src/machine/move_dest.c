@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "machine/move.h"
+#include "machine/probing.h"
 #include "netdev/netdev.h"
 
 #define GRANT_TIMEOUT_NS 5000000000ull
@@ -220,6 +221,10 @@ static void in_loop_load(void *opaque)
 
 	if (!strcmp(c->part, "machine")) {
 		c->ret = vm_load(machine_vm(m), c->in, c->e);
+		return;
+	}
+	if (!strcmp(c->part, PROBING_PART)) {
+		c->ret = probing_load(machine_probing(m), c->in, c->e);
 		return;
 	}
 	for (unsigned int i = 0; i < machine_ndevs(m); i++)

@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "base/util.h"
 #include "machine/move.h"
+#include "machine/probing.h"
 #include "machine/throttle.h"
 #include "migrate/report.h"
 #include "netdev/netdev.h"
@@ -199,22 +200,46 @@ static void op_release(struct mig_vm *vm)
 	carry(MV(vm), in_loop_release, &c);
 }
 
+static void in_loop_freeze(void *opaque)
+{
+	struct carried *c = opaque;
+
+	probing_freeze(machine_probing(c->mv->m));
+	c->ret = 0;
+}
+
+static void in_loop_thaw(void *opaque)
+{
+	struct carried *c = opaque;
+
+	probing_thaw(machine_probing(c->mv->m));
+	c->ret = 0;
+}
+
 static int op_pause(struct mig_vm *vm)
 {
 	struct vm *v = machine_vm(MV(vm)->m);
-	int ret = vm_pause(v);
+	struct carried c = { 0 };
+	int ret;
 
+	carry(MV(vm), in_loop_freeze, &c);
+	ret = vm_pause(v);
+	if (ret == 0) {
+		ret = vm_park(v);
+		if (ret < 0)
+			vm_resume(v);
+	}
 	if (ret < 0)
-		return ret;
-	ret = vm_park(v);
-	if (ret < 0)
-		vm_resume(v);
+		carry(MV(vm), in_loop_thaw, &c);
 	return ret;
 }
 
 static void op_resume(struct mig_vm *vm)
 {
+	struct carried c = { 0 };
+
 	vm_resume(machine_vm(MV(vm)->m));
+	carry(MV(vm), in_loop_thaw, &c);
 }
 
 static void op_throttle(struct mig_vm *vm, unsigned int percent)
@@ -228,7 +253,12 @@ static const char *op_part(struct mig_vm *vm, unsigned int n)
 
 	if (n == 0)
 		return "machine";
-	return n <= machine_ndevs(m) ? machine_dev(m, n - 1)->name : NULL;
+	if (n <= machine_ndevs(m))
+		return machine_dev(m, n - 1)->name;
+	/* Frozen: so this stays as it is. */
+	return n == machine_ndevs(m) + 1 && probing_active(machine_probing(m))
+		       ? PROBING_PART
+		       : NULL;
 }
 
 static void in_loop_save(void *opaque)
@@ -240,7 +270,10 @@ static void in_loop_save(void *opaque)
 		c->ret = vm_save(machine_vm(m), c->o);
 		return;
 	}
-	netdev_save(machine_dev(m, c->n - 1)->nd, c->o);
+	if (c->n > machine_ndevs(m))
+		probing_save(machine_probing(m), c->o);
+	else
+		netdev_save(machine_dev(m, c->n - 1)->nd, c->o);
 	c->ret = c->o->err;
 }
 
@@ -472,6 +505,7 @@ static void in_loop_ended(void *opaque)
 	case MIG_RUNS_THERE:
 		log_info("moved to %s: outage %.1f ms", mv->dest,
 			 (double)mv->result.downtime_ns / 1e6);
+		probing_moved(machine_probing(m), mv->dest);
 		clear(mv);
 		machine_quit(m, 0);
 		return;
@@ -651,8 +685,10 @@ static int do_resolve(void *opaque, struct ctl_call *c, const json_t *params,
 	*result = json_pack("{s:i}", "outcome", (int)out);
 	mv->undecided = false;
 	clear(mv);
-	if (out == MIG_RUNS_THERE)
+	if (out == MIG_RUNS_THERE) {
+		probing_moved(machine_probing(mv->m), mv->dest);
 		machine_quit(mv->m, 0);
+	}
 	return 0;
 }
 

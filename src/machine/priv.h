@@ -17,6 +17,7 @@ struct machine {
 	struct trace *trace;
 	struct ctl_server *ctl;
 	struct console *console;
+	struct probing *probing;
 	struct vm *vm;
 	struct machine_dev dev[MACHINE_DEVS_MAX];
 	unsigned int ndevs;

@@ -57,6 +57,12 @@ void engine_destroy(struct engine *en)
 	free(en->hash);
 	free(en->image);
 	free(en->slots);
+	for (size_t i = 0; i < en->nloaded; i++) {
+		free((char *)en->loaded[i].name);
+		free(en->loaded[i].range);
+		free(en->loaded[i].site);
+	}
+	free(en->loaded);
 	free(en);
 }
 
@@ -121,7 +127,8 @@ int engine_add_func(struct engine *en, const struct probe_func *fn,
 		.name = fn->name,
 		.module = module,
 		.bias = bias,
-		.track = o->entry || !o->no_latency || must_track(fn),
+		.track = o->entry || !o->no_latency || fn->swaps ||
+			 must_track(fn),
 	};
 	return (int)en->nfunc++;
 }
@@ -166,6 +173,8 @@ static bool want(const struct engine *en, const struct engine_func *f,
 		return false;
 	if (s->kind == SITE_ENTRY)
 		return f->track;
+	if (f->fn->swaps)
+		return false;
 	return en->opt.exit || (tail && en->opt.jump);
 }
 
@@ -213,8 +222,20 @@ static int decode_patch(struct engine_patch *p, const uint8_t *code,
 	p->pop = in->pop;
 	p->target = in->target;
 	p->ref = in->ref;
-	p->orig = code[0];
 	return 0;
+}
+
+static int choose_trap(struct engine *en, struct engine_patch *p,
+		       const struct probe_site *s, const uint8_t *code)
+{
+	unsigned int room = MAX(s->room, p->len);
+
+	p->trap[0] = 0xcc;
+	p->ntrap = 1;
+	if (en->ops->trap)
+		p->ntrap = (uint8_t)en->ops->trap(en->t, room, p->trap);
+	memcpy(p->orig, code, sizeof(p->orig));
+	return p->ntrap ? 0 : -ENOSPC;
 }
 
 static bool needs_slot(const struct engine_patch *p)
@@ -256,12 +277,16 @@ static int build_patches(struct engine *en, const struct wanted *w, size_t n,
 				       f->name, p->addr);
 		if (decode_patch(p, code, p->addr, &in) < 0 ||
 		    (w[i].mark.site->kind != SITE_FALL &&
-		     memcmp(code, w[i].mark.site->bytes, 1)))
+		     memcmp(code, w[i].mark.site->bytes,
+			    MIN(p->len, w[i].mark.site->len))))
 			return err_set(e, -EBUSY,
 				       "%s at 0x%lx: the bytes in memory are"
 				       " not the file's; another tool's"
 				       " breakpoint, or the file was replaced",
 				       f->name, p->addr);
+		if (choose_trap(en, p, w[i].mark.site, code) < 0)
+			return err_set(e, -ENOSPC, "%s at 0x%lx: %s", f->name,
+				       p->addr, site_why(WHY_SHORT));
 		en->npatch++;
 	}
 	return 0;
@@ -349,6 +374,8 @@ static int build_slots(struct engine *en, struct err *e)
 
 	for (size_t i = 0; i < en->npatch; i++)
 		left += needs_slot(&en->patch[i]);
+	if (left && !en->ops->alloc)
+		return err_set(e, -ENOTSUP, "%s", site_why(WHY_SLOT));
 	for (size_t i = 0; i < en->npatch; i++) {
 		struct engine_patch *p = &en->patch[i];
 		size_t size = ALIGN_UP(left * SLOT_SIZE, PAGE_SIZE);
@@ -411,14 +438,25 @@ static int build_tramp(struct engine *en, struct err *e)
 	return 0;
 }
 
+static int restore(struct engine *en, const struct engine_patch *p)
+{
+	uint8_t now[PROBE_TRAP_MAX];
+
+	if (en->ops->trap && !en->ops->read(en->t, p->addr, now, p->ntrap) &&
+	    memcmp(now, p->trap, p->ntrap))
+		return 0;
+	return en->ops->patch(en->t, p->addr, p->orig, p->ntrap);
+}
+
 static int write_breakpoints(struct engine *en, struct err *e)
 {
-	const uint8_t int3 = 0xcc;
 	size_t i;
 	int ret = 0;
 
 	for (i = 0; i < en->npatch; i++) {
-		ret = en->ops->patch(en->t, en->patch[i].addr, &int3, 1);
+		const struct engine_patch *p = &en->patch[i];
+
+		ret = en->ops->patch(en->t, p->addr, p->trap, p->ntrap);
 		if (ret < 0)
 			break;
 	}
@@ -426,7 +464,7 @@ static int write_breakpoints(struct engine *en, struct err *e)
 		return 0;
 	err_sys(e, ret, "breakpoint at 0x%lx", en->patch[i].addr);
 	while (i--)
-		en->ops->patch(en->t, en->patch[i].addr, &en->patch[i].orig, 1);
+		restore(en, &en->patch[i]);
 	return ret;
 }
 
@@ -452,6 +490,72 @@ int engine_arm(struct engine *en, struct err *e)
 	ret = write_breakpoints(en, e);
 	if (ret < 0)
 		en->armed = false;
+	return ret;
+}
+
+static int rearm_one(struct engine *en, const struct wanted *w,
+		     const struct engine_patch *from, struct err *e)
+{
+	struct engine_patch *p = &en->patch[en->npatch];
+	uint8_t code[SITE_INSN_MAX + 1] = { 0 };
+	struct insn in;
+	int ret;
+
+	ret = en->ops->read(en->t, from->addr, code, from->ntrap);
+	if (ret < 0 || from->addr != w->addr ||
+	    memcmp(code, from->trap, from->ntrap))
+		return err_set(e, -EBADMSG,
+			       "no breakpoint at 0x%lx where one should be",
+			       from->addr);
+	/* What follows may end at the end of the mapped code. */
+	if (en->ops->read(en->t, from->addr, code, SITE_INSN_MAX) < 0)
+		memcpy(code, w->mark.site->bytes, SITE_INSN_MAX);
+	memcpy(code, from->orig, from->ntrap);
+	*p = *from;
+	if (decode_patch(p, code, p->addr, &in) < 0 || needs_slot(p) ||
+	    MAX(w->mark.site->room, p->len) < p->ntrap)
+		return err_set(e, -EBADMSG, "0x%lx: no instruction to probe",
+			       p->addr);
+	en->npatch++;
+	return 0;
+}
+
+int engine_rearm(struct engine *en, const struct engine_patch *from, size_t n,
+		 struct err *e)
+{
+	struct wanted *w = NULL;
+	size_t nw, at = 0;
+	int ret;
+
+	ret = collect(en, &w, &nw);
+	if (ret < 0)
+		return ret;
+	en->patch = calloc(n + 1, sizeof(*en->patch));
+	en->mark = calloc(nw + 1, sizeof(*en->mark));
+	if (!en->patch || !en->mark)
+		ret = -ENOMEM;
+	for (size_t i = 0; !ret && i < nw; i++) {
+		en->mark[i] = w[i].mark;
+		en->nmark = i + 1;
+		if (i && w[i].addr == w[i - 1].addr) {
+			en->patch[at - 1].nmarks++;
+			continue;
+		}
+		if (at == n) {
+			ret = err_set(e, -EBADMSG, "breakpoints are missing");
+			break;
+		}
+		ret = rearm_one(en, &w[i], &from[at], e);
+		en->patch[at].mark = (uint32_t)i;
+		en->patch[at++].nmarks = 1;
+	}
+	free(w);
+	if (!ret && at != n)
+		ret = err_set(e, -EBADMSG, "%zu breakpoints of nobody", n - at);
+	if (!ret)
+		ret = build_hash(en);
+	if (!ret)
+		en->armed = true;
 	return ret;
 }
 
@@ -487,8 +591,7 @@ int engine_disarm(struct engine *en, int process, bool *in_flight)
 	if (!en->armed)
 		return 0;
 	for (size_t i = 0; i < en->npatch; i++) {
-		one = en->ops->patch(en->t, en->patch[i].addr,
-				     &en->patch[i].orig, 1);
+		one = restore(en, &en->patch[i]);
 		ret = ret ? ret : one;
 	}
 	for (struct engine_thread *th = en->threads; th; th = th->next)

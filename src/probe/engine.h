@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/wire.h"
 #include "probe/event.h"
 #include "probe/finder.h"
 #include "probe/pending.h"
@@ -63,7 +64,8 @@ struct engine_patch {
 	uint16_t pop;
 	uint8_t kind; /* enum insn_kind of what is there */
 	uint8_t len, cond, pushed;
-	uint8_t orig;
+	uint8_t ntrap;
+	uint8_t trap[PROBE_TRAP_MAX], orig[PROBE_TRAP_MAX];
 };
 
 /* A file mapped into the target, for unwind data of callers. */
@@ -116,6 +118,23 @@ int engine_arm(struct engine *en, struct err *e);
  * whether any do, and then the trampolines must stay.
  */
 int engine_disarm(struct engine *en, int process, bool *in_flight);
+/*
+ * An armed engine of a target without memory for trampolines, as bytes; and
+ * an empty one (created with ops and options; the latter are replaced) filled
+ * from them, armed, its breakpoints being in memory already.  'shift' is
+ * added to the times of what is pending.  Nothing is written; on failure the
+ * engine is only good for engine_destroy().
+ */
+void engine_save(const struct engine *en, struct wire_out *o);
+int engine_load(struct engine *en, struct wire_in *in, int64_t shift,
+		struct err *e);
+
+/* Breakpoint number i as it stands in memory; false behind the last. */
+bool engine_trap(const struct engine *en, size_t i,
+		 uint8_t trap[PROBE_TRAP_MAX], unsigned int *n);
+/* Are swapped return addresses this one? */
+bool engine_swaps_to(const struct engine *en, uint64_t addr);
+
 /* Give back the memory of trampolines and copies; none may be in use. */
 void engine_unmap(struct engine *en);
 

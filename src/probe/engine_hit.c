@@ -111,6 +111,42 @@ static bool clear_slot(struct hit *h, uint64_t sp, uint16_t func)
 	return true;
 }
 
+/*
+ * Without the caller's unwind data nobody knows how far its arguments reach.
+ * Then the frame must not move: the return address is replaced instead.
+ */
+static int swap_address(struct hit *h, uint64_t slot, uint64_t ra)
+{
+	if (!h->en->ops->exec(h->en->t, ra))
+		return -EFAULT; /* no caller: not a return address */
+	if (pend_swap_push(h->st, slot, ra) < 0)
+		return -ENOMEM;
+	if (write_u64(h->en, slot, h->en->at_swap) < 0)
+		return -EFAULT; /* the record is harmless */
+	h->en->stats.swapped++;
+	return 0;
+}
+
+/* Entered, and from here on followed by its return address alone. */
+static void follow_return(struct hit *h, uint64_t sp)
+{
+	struct pend *p = pend_top(h->st);
+	uint64_t ra;
+
+	if (read_u64(h->en, sp, &ra) < 0)
+		goto lost;
+	if (is_back(h->en, ra))
+		h->en->stats.collapsed++;
+	else if (swap_address(h, sp, ra) < 0)
+		goto lost;
+	p->time_flags |= PEND_LEFT;
+	return;
+
+lost:
+	pend_remove(h->st, h->st->n - 1);
+	h->en->stats.lost++;
+}
+
 static void on_entry(struct hit *h, uint16_t func)
 {
 	uint64_t sp = h->r->gpr[X86_RSP];
@@ -122,6 +158,10 @@ static void on_entry(struct hit *h, uint16_t func)
 		emit(h, EVENT_ENTRY, func, sp, 0, h->st->n);
 	if (pend_push(h->st, sp, func, h->now, 0) < 0)
 		h->en->stats.lost++;
+	else if (h->en->func[func].fn->swaps && h->en->opt.exit)
+		follow_return(h, sp);
+	else if (h->en->func[func].fn->swaps)
+		pend_remove(h->st, h->st->n - 1);
 }
 
 /* The activation at sp, if it is func's and still in its own code. */
@@ -230,22 +270,6 @@ static int call_by_frame(struct hit *h, uint64_t slot, uint64_t ra, uint64_t to,
 	if (form == TRAMP_REG)
 		r->gpr[X86_R11] = to;
 	r->rip = tramp_entry(h->en->tramp, (unsigned int)cls, form);
-	return 0;
-}
-
-/*
- * Without the caller's unwind data nobody knows how far its arguments reach.
- * Then the frame must not move: the return address is replaced instead.
- */
-static int swap_address(struct hit *h, uint64_t slot, uint64_t ra)
-{
-	if (!h->en->ops->exec(h->en->t, ra))
-		return -EFAULT; /* no caller: not a return address */
-	if (pend_swap_push(h->st, slot, ra) < 0)
-		return -ENOMEM;
-	if (write_u64(h->en, slot, h->en->at_swap) < 0)
-		return -EFAULT; /* the record is harmless */
-	h->en->stats.swapped++;
 	return 0;
 }
 

@@ -42,6 +42,8 @@ struct engine {
 	size_t nslots;
 	_Atomic bool armed;
 	int process;
+	struct probe_func *loaded; /* by engine_load(); own names */
+	size_t nloaded;
 
 	struct ra_entry ra[RA_CACHE];
 	_Atomic(struct engine_thread *) threads;
@@ -63,6 +65,17 @@ int engine_frame_bytes(struct engine *en, const struct probe_regs *r,
 struct probe_stack *engine_stack_get(struct engine *en,
 				     struct engine_thread *th, uint64_t sp);
 void engine_stack_put(struct probe_stack *s);
+/* A new shared one, empty. */
+struct probe_stack *engine_stack_add(struct engine *en, int process,
+				     const struct probe_extent *x);
+
+/*
+ * Armed without writing anything: the 'n' breakpoints of 'p' (address, trap
+ * and original bytes) are in memory already and must be what the engine's
+ * functions want, in this order.
+ */
+int engine_rearm(struct engine *en, const struct engine_patch *p, size_t n,
+		 struct err *e);
 
 static inline size_t engine_count_bytes(const struct engine *en)
 {

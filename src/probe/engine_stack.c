@@ -95,8 +95,8 @@ static struct probe_stack *shared_at(struct engine *en, int process,
 	return NULL;
 }
 
-static struct probe_stack *add_shared(struct engine *en, int process,
-				      const struct probe_extent *x)
+struct probe_stack *engine_stack_add(struct engine *en, int process,
+				     const struct probe_extent *x)
 {
 	struct probe_stack *s = permanent(sizeof(*s));
 
@@ -129,7 +129,7 @@ struct engine_thread *engine_fork(struct engine *en,
 	for (struct probe_stack *s = en->shared; s; s = s->next) {
 		if (s->process != from->process || !s->n)
 			continue;
-		copy = add_shared(en, process, &s->x);
+		copy = engine_stack_add(en, process, &s->x);
 		if (!copy || pend_copy(copy, s) < 0)
 			en->stats.lost++;
 	}
@@ -156,7 +156,7 @@ struct probe_stack *engine_stack_get(struct engine *en,
 			th->own.x = x;
 			return &th->own;
 		}
-		s = add_shared(en, th->process, &x);
+		s = engine_stack_add(en, th->process, &x);
 		if (!s)
 			return NULL;
 	}

@@ -32,6 +32,8 @@ static const char *const whys[WHYS] = {
 	[WHY_IFUNC] = "a resolver that runs while the program is loaded",
 	[WHY_NO_CODE] = "its code is not in the file",
 	[WHY_SEGMENT] = "its target is behind a segment register",
+	[WHY_SHORT] = "shorter than the breakpoint that can be had",
+	[WHY_SLOT] = "its first instruction would need memory to run in",
 };
 
 const char *site_kind_name(enum site_kind k)

@@ -56,6 +56,8 @@ enum site_why {
 	WHY_IFUNC,     /* a resolver, run before anybody looks */
 	WHY_NO_CODE,   /* no bytes in the file */
 	WHY_SEGMENT,   /* target in memory behind a segment override */
+	WHY_SHORT,     /* no breakpoint fits in its bytes */
+	WHY_SLOT,      /* no memory for a copy of the instruction */
 	WHYS
 };
 
@@ -93,6 +95,7 @@ struct probe_site {
 	uint8_t kind, verdict, why, step;
 	uint8_t cond;	/* SITE_TAIL_COND; jcc under an entry */
 	uint8_t len;	/* of the instruction */
+	uint8_t room;	/* with padding behind that nothing runs into */
 	uint8_t pushed; /* STEP_PUSH: enum probe_reg */
 	uint8_t bytes[SITE_INSN_MAX];
 	bool thunk;	 /* target is a thunk for ref.base */
@@ -122,6 +125,7 @@ struct probe_func {
 	bool outermost;	 /* has no caller and never returns: _start */
 	bool named;	 /* by a symbol, not made up */
 	bool writes_r11; /* so that it may hold an argument at a jump */
+	bool swaps;	 /* its exits are seen by its return address alone */
 	/* No branch of its own lands in the first bytes after the entry. */
 	uint8_t room; /* whole instructions, bytes */
 };

@@ -727,6 +727,37 @@ static uint8_t room(struct flow *w)
 	return (uint8_t)at;
 }
 
+/* Behind a ret: bytes that nothing reaches, if they are padding. */
+static unsigned int padding(struct flow *w, uint64_t at)
+{
+	struct part *p = part_of(w, at - 1);
+	struct insn in;
+	size_t avail;
+	const uint8_t *code = image_code(w->im, at, &avail);
+
+	if (!code || !p || (at < p->hi && p->byte[at - p->lo]))
+		return 0;
+	/* Past the end another function may begin. */
+	if (at >= p->hi && finder_exact(w->f, at))
+		return 0;
+	if (*code == 0xcc)
+		return avail > 1 && code[1] == 0xcc ? 2 : 1;
+	return !insn_decode(&in, code, avail, at) && in.kind == INSN_NOP
+		       ? in.len
+		       : 0;
+}
+
+static void measure(struct flow *w)
+{
+	for (size_t i = 0; i < w->fn->nsite; i++) {
+		struct probe_site *s = &w->fn->site[i];
+
+		s->room = s->len;
+		if (s->kind == SITE_RET && s->verdict != SITE_REFUSED)
+			s->room += (uint8_t)padding(w, s->addr + s->len);
+	}
+}
+
 static int by_site(const void *a, const void *b)
 {
 	const struct probe_site *x = a, *y = b;
@@ -807,6 +838,7 @@ int finder_sites(const struct finder *f, struct probe_func *fn)
 	sweep(&w);
 
 	fn->room = room(&w);
+	measure(&w);
 	fn->range = calloc(w.nparts, sizeof(*fn->range));
 	if (!fn->range)
 		w.err = -ENOMEM;

@@ -2,46 +2,50 @@
 
 #include <errno.h>
 #include <fnmatch.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/util.h"
-#include "probe/finder.h"
-#include "probe/image.h"
+#include "probe/guest_priv.h"
+#include "probe/insn.h"
 #include "vmm/debug.h"
 
 #define STACK_SIZE 16384ul /* THREAD_SIZE of x86-64, and its alignment */
-
-struct probe_target {
-	struct vm *vm;
-	struct image *im;
-};
-
-struct guest_probe {
-	struct probe_target target;
-	struct finder finder;
-	struct engine *en;
-	struct engine_thread *th[VM_CPUS_MAX];
-	pthread_mutex_t lock; /* one event at a time */
-	probe_sink sink;
-	void *opaque;
-	bool attached, armed;
-};
+#define KERNEL_TOP 0xffffffff80000000ull /* its text and its modules' */
+#define STATE_MAX  (6ul << 20)		 /* leaves room for what is pending */
+#define CALL_MAX   7			 /* bytes of a call's encoding */
 
 /* Whose address space: the vCPU whose stop this thread is serving. */
 static __thread unsigned int here;
 
+/* ---- what the engine asks ---- */
+
 static int op_read(struct probe_target *t, uint64_t addr, void *buf, size_t len)
 {
-	return vm_debug_read(t->vm, here, addr, buf, len);
+	int ret = guest_code_read(t, addr, buf, len);
+
+	for (unsigned int i = 0; ret && i < vm_cpus(t->vm); i++)
+		ret = vm_debug_read(t->vm, (here + i) % vm_cpus(t->vm), addr,
+				    buf, len);
+	return ret;
 }
 
+/* Outside a stop no vCPU's address space is better than another's. */
 static int op_write(struct probe_target *t, uint64_t addr, const void *buf,
 		    size_t len)
 {
-	return vm_debug_write(t->vm, here, addr, buf, len);
+	int ret = -EFAULT;
+
+	for (unsigned int i = 0; ret && i < vm_cpus(t->vm); i++)
+		ret = vm_debug_write(t->vm, (here + i) % vm_cpus(t->vm), addr,
+				     buf, len);
+	return ret;
+}
+
+static unsigned int op_trap(struct probe_target *t, unsigned int room,
+			    uint8_t trap[PROBE_TRAP_MAX])
+{
+	return vm_debug_trap(t->vm, room, trap);
 }
 
 /*
@@ -57,53 +61,44 @@ static int op_stack(struct probe_target *t, int tid, uint64_t sp,
 	return 0;
 }
 
+/* The symbols need not name all modules. */
 static bool op_exec(struct probe_target *t, uint64_t addr)
 {
-	size_t avail;
+	uint8_t byte;
 
-	return image_code(t->im, addr, &avail) != NULL;
+	for (size_t i = 0; i < t->ntext; i++)
+		if (addr >= t->text[i].lo && addr < t->text[i].hi)
+			return true;
+	return addr >= KERNEL_TOP && !op_read(t, addr, &byte, 1);
 }
 
-/*
- * Between functions there is padding of int3, which nothing runs into, and
- * behind some ret stands one against straight-line speculation.
- */
 static int op_places(struct probe_target *t, uint64_t *swap, uint64_t *ret)
 {
-	const struct image *im = t->im;
+	struct guest_probe *g = t->g;
+	int err = guest_code_places(g, swap, ret);
 
-	*swap = *ret = 0;
-	for (size_t i = 0; i + 1 < im->nsym && !(*swap && *ret); i++) {
-		const struct image_symbol *s = &im->sym[i];
-		const uint8_t *p;
-		size_t avail;
-
-		p = image_code(im, s->addr, &avail);
-		if (!p || s->size < 5 || s->size > avail)
-			continue;
-		/* A return thunk's jump, made "ret; int3; ..." at boot. */
-		for (size_t k = s->size - 4; k; k--) {
-			if (memcmp(p + k, "\xc3\xcc\xcc\xcc", 4) != 0)
-				continue;
-			*ret = s->addr + k;
-			*swap = s->addr + k + 2;
-			return 0;
-		}
-	}
-	return -ENOENT;
+	if (err < 0)
+		return err;
+	g->nswap = (uint8_t)op_trap(t, PROBE_TRAP_MAX, g->swap);
+	g->swap_at = *swap;
+	err = guest_code_read(t, *swap, g->swap_orig, g->nswap);
+	return err ? err : guest_code_write(t, *swap, g->swap, g->nswap);
 }
 
-static const struct probe_target_ops guest_ops = {
+const struct probe_target_ops guest_target_ops = {
 	.name = "guest",
+	.trap = op_trap,
 	.read = op_read,
 	.write = op_write,
-	.patch = op_write,
+	.patch = guest_code_write,
 	.places = op_places,
 	.stack = op_stack,
 	.exec = op_exec,
 };
 
-static void one_event(const struct probe_event *ev, void *opaque)
+/* ---- stops ---- */
+
+void guest_probe_event(const struct probe_event *ev, void *opaque)
 {
 	struct guest_probe *g = opaque;
 
@@ -161,109 +156,211 @@ static bool on_stop(void *opaque, struct vm *vm,
 
 static const struct vm_debug_ops debug_ops = { .stop = on_stop };
 
-static int read_code(void *opaque, uint64_t addr, void *buf, size_t len)
+/* ---- choosing ---- */
+
+const char *guest_probe_module(struct guest_probe *g, uint64_t addr)
 {
-	/* Page by page: a hole in the text would not be ours to mind. */
-	for (size_t at = 0; at < len; at += PAGE_SIZE)
-		if (op_read(opaque, addr + at, (uint8_t *)buf + at,
-			    MIN(PAGE_SIZE, len - at)) < 0)
-			memset((uint8_t *)buf + at, 0xcc,
-			       MIN(PAGE_SIZE, len - at));
-	return 0;
+	for (size_t i = 0; g->im && i < g->im->nseg; i++)
+		if (addr - g->im->seg[i].addr < g->im->seg[i].memsz)
+			return g->im->seg[i].name;
+	return "kernel";
+}
+
+const char *guest_probe_symbol(struct guest_probe *g, uint64_t addr,
+			       uint64_t *offset)
+{
+	const struct image_symbol *s =
+		g->im ? image_symbol_at(g->im, addr) : NULL;
+
+	if (!s)
+		return NULL;
+	*offset = addr - s->addr;
+	return s->name;
+}
+
+static void refuse(struct probe_site *s, enum site_why why)
+{
+	if (s->verdict == SITE_REFUSED)
+		return;
+	s->verdict = SITE_REFUSED;
+	s->why = (uint8_t)why;
+}
+
+/*
+ * What this target cannot have, beyond what the finder knows.  Where that
+ * leaves an exit unseen, the return address is swapped at the entry instead,
+ * which sees them all; not in a loop to the own first byte.
+ */
+static void fit(struct guest_probe *g, struct probe_func *fn)
+{
+	for (size_t i = 0; i < fn->nsite; i++) {
+		struct probe_site *s = &fn->site[i];
+		uint8_t trap[PROBE_TRAP_MAX];
+		struct insn in;
+
+		if (insn_decode(&in, s->bytes, sizeof(s->bytes), s->addr) < 0)
+			refuse(s, WHY_BAD_CODE);
+		else if (in.kind == INSN_OTHER)
+			refuse(s, WHY_SLOT);
+		else if (!op_trap(&g->target, MAX(s->room, in.len), trap))
+			refuse(s, WHY_SHORT);
+		if (s->kind != SITE_ENTRY && s->verdict == SITE_REFUSED)
+			fn->swaps = !fn->self_jump;
+	}
 }
 
 static bool usable(const struct probe_func *fn)
 {
-	const struct probe_site *s = fn->site;
-
-	/* Without memory for a copy the entry must be done by hand. */
-	return fn->nsite && s->kind == SITE_ENTRY &&
-	       s->verdict != SITE_REFUSED && s->step != STEP_SLOT;
+	return fn->nsite && fn->site->kind == SITE_ENTRY &&
+	       fn->site->verdict != SITE_REFUSED;
 }
 
-static int select_functions(struct guest_probe *g, const char *patterns,
-			    struct err *e)
+static int add_match(struct guest_probe *g, struct probe_func *fn,
+		     struct err *e)
+{
+	void *p =
+		reallocarray(g->matched, g->nmatched + 1, sizeof(*g->matched));
+	int ret;
+
+	if (!p)
+		return -ENOMEM;
+	g->matched = p;
+	ret = finder_sites(&g->finder, fn);
+	if (ret < 0)
+		return ret;
+	fit(g, fn);
+	g->matched[g->nmatched++] = fn;
+	return usable(fn) ? engine_add_func(g->en, fn, "kernel", 0, e) : 0;
+}
+
+/* "igbvf:igbvf_*"; a function goes by the name that was asked for. */
+static int match_one(struct guest_probe *g, char *pattern, bool *seen,
+		     struct err *e)
+{
+	char *colon = strchr(pattern, ':'), *name = pattern;
+	const char *module = NULL;
+	size_t found = 0;
+	int ret = 0;
+
+	if (colon) {
+		*colon = '\0';
+		module = pattern;
+		name = colon + 1;
+	}
+	for (size_t i = 0; i < g->im->nsym && ret >= 0; i++) {
+		const struct image_symbol *s = &g->im->sym[i];
+		struct probe_func *fn;
+
+		if (fnmatch(name, s->name, 0) ||
+		    (module &&
+		     fnmatch(module, guest_probe_module(g, s->addr), 0)))
+			continue;
+		fn = finder_exact(&g->finder, s->addr);
+		if (!fn)
+			continue;
+		found++;
+		if (seen[fn - g->finder.func])
+			continue;
+		seen[fn - g->finder.func] = true;
+		fn->name = s->name;
+		ret = add_match(g, fn, e);
+	}
+	if (ret < 0)
+		return ret;
+	return found ? 0
+		     : err_set(e, -ENOENT,
+			       "no function '%s%s%s' in the guest's kernel as "
+			       "these symbols have it; a module's are only in "
+			       "/proc/kallsyms",
+			       module ? module : "", module ? ":" : "", name);
+}
+
+static int choose(struct guest_probe *g, const char *patterns, struct err *e)
 {
 	char *copy = strdup(patterns), *save = NULL;
-	int ret = copy ? 0 : -ENOMEM;
-	size_t left_out = 0;
+	bool *seen = calloc(g->finder.n + 1, sizeof(*seen));
+	int ret = copy && seen ? 0 : -ENOMEM;
 
 	for (char *p = ret ? NULL : strtok_r(copy, ",", &save); p && !ret;
-	     p = strtok_r(NULL, ",", &save)) {
-		size_t found = 0;
-
-		for (size_t i = 0; i < g->finder.n && ret >= 0; i++) {
-			struct probe_func *fn = &g->finder.func[i];
-
-			if (fnmatch(p, fn->name, 0))
-				continue;
-			ret = finder_sites(&g->finder, fn);
-			if (ret < 0)
-				break;
-			if (!usable(fn)) {
-				left_out++;
-				continue;
-			}
-			found++;
-			ret = engine_add_func(g->en, fn, "kernel", 0, e);
-		}
-		if (ret >= 0)
-			ret = found ? 0
-				    : err_set(e, -ENOENT,
-					      "no function '%s' in the kernel",
-					      p);
-	}
-	if (left_out)
-		log_info("%zu functions left out: their first instruction"
-			 " would need memory to run in",
-			 left_out);
+	     p = strtok_r(NULL, ",", &save))
+		ret = match_one(g, p, seen, e);
+	if (!ret && !g->nmatched)
+		ret = err_set(e, -EINVAL, "which functions?");
+	free(seen);
 	free(copy);
 	return ret;
 }
 
-int guest_probe_start(struct guest_probe **out, struct vm *vm,
-		      const char *kallsyms, const char *patterns,
-		      const struct engine_options *opt, probe_sink sink,
-		      void *opaque, struct err *e)
+const struct probe_func *guest_probe_matched(struct guest_probe *g, size_t i)
+{
+	return i < g->nmatched ? g->matched[i] : NULL;
+}
+
+/* ---- life ---- */
+
+struct guest_probe *guest_probe_new(struct vm *vm, probe_sink sink,
+				    void *opaque)
 {
 	struct guest_probe *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return NULL;
+	pthread_mutex_init(&g->lock, NULL);
+	g->target.vm = vm;
+	g->target.g = g;
+	g->sink = sink;
+	g->opaque = opaque;
+	return g;
+}
+
+int guest_probe_attach(struct guest_probe *g, struct err *e)
+{
+	struct vm *vm = g->target.vm;
+	int ret;
+
+	for (unsigned int i = 0; i < vm_cpus(vm); i++) {
+		g->th[i] = engine_thread(g->en, (int)i + 1, 0);
+		if (!g->th[i])
+			return -ENOMEM;
+	}
+	ret = vm_debug_attach(vm, &debug_ops, g);
+	if (ret == -EBUSY)
+		return err_set(e, ret, "somebody probes this guest already");
+	if (ret < 0)
+		return err_sys(e, ret, "debugging the guest");
+	g->attached = true;
+	return 0;
+}
+
+int guest_probe_prepare(struct guest_probe **out, struct vm *vm,
+			const char *symbols, const char *patterns,
+			const struct engine_options *opt, probe_sink sink,
+			void *opaque, struct err *e)
+{
+	struct guest_probe *g = guest_probe_new(vm, sink, opaque);
+	struct probe_target *t;
 	int ret;
 
 	if (!g)
 		return -ENOMEM;
-	pthread_mutex_init(&g->lock, NULL);
-	g->target.vm = vm;
-	g->sink = sink;
-	g->opaque = opaque;
-	here = 0;
-	vm_pause(vm);
-	ret = vm_park(vm);
-	if (!ret)
-		ret = image_of_kernel(&g->target.im, kallsyms, read_code,
-				      &g->target, e);
-	if (!ret)
-		ret = finder_open(&g->finder, g->target.im, e);
-	if (!ret)
-		ret = engine_create(&g->en, &guest_ops, &g->target, opt,
-				    one_event, g);
-	if (!ret)
-		ret = select_functions(g, patterns, e);
-	for (unsigned int i = 0; !ret && i < vm_cpus(vm); i++) {
-		g->th[i] = engine_thread(g->en, (int)i + 1, 0);
-		if (!g->th[i])
-			ret = -ENOMEM;
-	}
+	t = &g->target;
+	ret = guest_code_find(&g->im, t, symbols, e);
 	if (!ret) {
-		ret = vm_debug_attach(vm, &debug_ops, g);
-		if (ret < 0)
-			err_sys(e, ret, "debugging the guest");
-		g->attached = !ret;
+		t->text = calloc(g->im->nseg, sizeof(*t->text));
+		ret = t->text ? 0 : -ENOMEM;
 	}
-	if (!ret) {
-		ret = engine_arm(g->en, e);
-		g->armed = !ret;
+	for (; !ret && t->ntext < g->im->nseg; t->ntext++) {
+		t->text[t->ntext].lo = g->im->seg[t->ntext].addr;
+		t->text[t->ntext].hi =
+			g->im->seg[t->ntext].addr + g->im->seg[t->ntext].memsz;
 	}
-	vm_resume(vm);
+	if (!ret)
+		ret = finder_open(&g->finder, g->im, e);
+	if (!ret)
+		ret = engine_create(&g->en, &guest_target_ops, t, opt,
+				    guest_probe_event, g);
+	if (!ret)
+		ret = choose(g, patterns, e);
 	if (ret < 0) {
 		guest_probe_stop(g);
 		return ret;
@@ -272,29 +369,159 @@ int guest_probe_start(struct guest_probe **out, struct vm *vm,
 	return 0;
 }
 
-void guest_probe_stop(struct guest_probe *g)
+/* The breakpoint in the padding; what stands there now may be another's. */
+static void remove_swap(struct guest_probe *g)
 {
-	bool in_flight;
+	uint8_t now[PROBE_TRAP_MAX];
 
+	if (g->swap_at &&
+	    !guest_code_read(&g->target, g->swap_at, now, g->nswap) &&
+	    !memcmp(now, g->swap, g->nswap))
+		guest_code_write(&g->target, g->swap_at, g->swap_orig,
+				 g->nswap);
+	g->swap_at = 0;
+}
+
+/* All of it must fit into one part of a migration's state. */
+static bool could_move(const struct guest_probe *g)
+{
+	size_t bytes = g->target.npages * 16;
+
+	for (size_t i = 0; i < engine_nfuncs(g->en); i++) {
+		const struct probe_func *fn =
+			engine_func(g->en, (unsigned int)i)->fn;
+
+		bytes += 64 + strlen(fn->name) + fn->nrange * 16 +
+			 fn->nsite * 80;
+	}
+	return bytes < STATE_MAX;
+}
+
+int guest_probe_arm(struct guest_probe *g, struct err *e)
+{
+	struct vm *vm = g->target.vm;
+	int ret;
+
+	if (!could_move(g))
+		return err_set(e, -E2BIG,
+			       "%zu functions: the VM could not be migrated "
+			       "with so many under probe; name fewer",
+			       engine_nfuncs(g->en));
+
+	if (!engine_nfuncs(g->en))
+		return err_set(e, -ENOTSUP,
+			       "none of these functions can be probed; --list "
+			       "says why");
+	ret = guest_probe_attach(g, e);
+	if (ret < 0)
+		return ret;
+	here = 0;
+	vm_pause(vm);
+	ret = vm_park(vm);
+	if (!ret)
+		ret = engine_arm(g->en, e);
+	g->armed = !ret;
+	if (ret < 0)
+		remove_swap(g);
+	vm_resume(vm);
+	return ret;
+}
+
+int guest_probe_start(struct guest_probe **out, struct vm *vm,
+		      const char *symbols, const char *patterns,
+		      const struct engine_options *opt, probe_sink sink,
+		      void *opaque, struct err *e)
+{
+	int ret = guest_probe_prepare(out, vm, symbols, patterns, opt, sink,
+				      opaque, e);
+
+	if (ret < 0)
+		return ret;
+	ret = guest_probe_arm(*out, e);
+	if (ret < 0) {
+		guest_probe_stop(*out);
+		*out = NULL;
+	}
+	return ret;
+}
+
+void guest_probe_forget(struct guest_probe *g)
+{
 	if (!g)
 		return;
-	here = 0;
-	if (g->armed) {
-		vm_pause(g->target.vm);
-		vm_park(g->target.vm);
-		engine_disarm(g->en, 0, &in_flight);
-		vm_resume(g->target.vm);
-	}
 	if (g->attached)
 		vm_debug_detach(g->target.vm);
 	engine_destroy(g->en);
 	finder_close(&g->finder);
-	image_close(g->target.im);
+	image_close(g->im);
 	pthread_mutex_destroy(&g->lock);
+	free(g->matched);
+	free(g->target.page);
+	free(g->target.text);
 	free(g);
+}
+
+void guest_probe_disarm(struct guest_probe *g)
+{
+	bool in_flight;
+
+	if (!g->armed)
+		return;
+	here = 0;
+	vm_pause(g->target.vm);
+	vm_park(g->target.vm);
+	engine_disarm(g->en, 0, &in_flight);
+	remove_swap(g);
+	vm_resume(g->target.vm);
+	g->armed = false;
+}
+
+void guest_probe_stop(struct guest_probe *g)
+{
+	if (!g)
+		return;
+	guest_probe_disarm(g);
+	guest_probe_forget(g);
 }
 
 struct engine *guest_probe_engine(struct guest_probe *g)
 {
 	return g->en;
+}
+
+/* Does a call end at 'addr'?  By its bytes: e8, or ff with a call's ModRM. */
+static bool behind_call(struct probe_target *t, uint64_t addr)
+{
+	uint8_t b[CALL_MAX];
+
+	if (op_read(t, addr - CALL_MAX, b, CALL_MAX) < 0)
+		return false;
+	if (b[CALL_MAX - 5] == 0xe8)
+		return true;
+	for (unsigned int n = 2; n <= CALL_MAX; n++)
+		if (b[CALL_MAX - n] == 0xff &&
+		    (b[CALL_MAX - n + 1] & 0x38) == 0x10)
+			return true;
+	return false;
+}
+
+size_t guest_probe_stack(struct guest_probe *g, const struct probe_event *ev,
+			 uint64_t *pc, size_t max)
+{
+	uint64_t word[STACK_SIZE / 8 / 4], at = ev->sp;
+	uint64_t end = ALIGN_DOWN(at, STACK_SIZE) + STACK_SIZE;
+	struct probe_target *t = &g->target;
+	size_t n = 0, len = MIN(end - at, sizeof(word));
+
+	if (at % 8 || op_read(t, at, word, len) < 0)
+		return 0;
+	for (size_t i = 0; i < len / 8 && n < max; i++)
+		for (size_t k = 0; k < t->ntext; k++)
+			if (word[i] >= t->text[k].lo &&
+			    word[i] < t->text[k].hi &&
+			    behind_call(t, word[i])) {
+				pc[n++] = word[i];
+				break;
+			}
+	return n;
 }

@@ -25,6 +25,7 @@ struct image_symbol {
 struct image_segment {
 	uint64_t addr, filesz, memsz, offset;
 	bool exec;
+	const char *name; /* of a kernel's: "kernel", or the module */
 };
 
 struct image_plt { /* one stub of a PLT */
@@ -59,11 +60,12 @@ struct image {
 int image_open(struct image **out, const char *path, struct err *e);
 /*
  * A kernel as it runs: the text of its kallsyms ("address type name" lines,
- * modules' left out), and its code, read by 'read' from _stext to _etext.
- * What was patched at boot is what is seen.  No unwind data: a kernel has it
- * in another form.
+ * modules' with "[module]" behind) and its code, read by 'read' from _stext
+ * to _etext and around each module's functions.  The symbols are 'slide' away
+ * from where they say, and then no module is among them.  What was patched at
+ * boot is what is seen.  No unwind data: a kernel has it in another form.
  */
-int image_of_kernel(struct image **out, const char *kallsyms,
+int image_of_kernel(struct image **out, const char *kallsyms, uint64_t slide,
 		    int (*read)(void *opaque, uint64_t addr, void *buf,
 				size_t len),
 		    void *opaque, struct err *e);

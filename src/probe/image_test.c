@@ -75,8 +75,9 @@ static void what_only_kernels_do(void **state)
 	struct image *im;
 	struct finder f;
 
-	assert_int_equal(
-		image_of_kernel(&im, kernel_symbols, give_kernel, NULL, &e), 0);
+	assert_int_equal(image_of_kernel(&im, kernel_symbols, 0, give_kernel,
+					 NULL, &e),
+			 0);
 	assert_int_equal(finder_open(&f, im, &e), 0);
 
 	fn = sites_at(&f, 0);
@@ -99,10 +100,19 @@ static void what_only_kernels_do(void **state)
 	finder_close(&f);
 	image_close(im);
 }
+#define SLIDE 0x2a00000ull
+
+static uint64_t slide;
 
 static int give(void *opaque, uint64_t addr, void *buf, size_t len)
 {
-	assert_int_equal(addr, 0xffffffff81000000ull);
+	if (addr == 0xffffffffc0000000ull) {
+		/* Its page, and some behind. */
+		assert_in_range(len, 4096, 65536);
+		memset(buf, 0xc3, len);
+		return 0;
+	}
+	assert_int_equal(addr, 0xffffffff81000000ull + slide);
 	assert_int_equal(len, sizeof(text));
 	memcpy(buf, text, len);
 	return 0;
@@ -115,11 +125,15 @@ static void a_kernel_by_its_kallsyms(void **state)
 	struct image *im;
 	struct finder f;
 
-	assert_int_equal(image_of_kernel(&im, symbols, give, NULL, &e), 0);
-	assert_null(image_symbol_named(im, "mod_fn"));
+	assert_int_equal(image_of_kernel(&im, symbols, 0, give, NULL, &e), 0);
+	assert_int_equal(image_symbol_named(im, "mod_fn")->addr,
+			 0xffffffffc0000000ull);
+	assert_int_equal(im->nseg, 2);
+	assert_string_equal(im->seg[0].name, "kernel");
+	assert_string_equal(im->seg[1].name, "module");
 	assert_null(image_symbol_named(im, "data"));
 	assert_int_equal(finder_open(&f, im, &e), 0);
-	assert_int_equal(f.n, 2);
+	assert_int_equal(f.n, 3);
 	fn = &f.func[0];
 	assert_int_equal(fn->size, 16);
 	assert_int_equal(finder_sites(&f, fn), 0);
@@ -132,6 +146,23 @@ static void a_kernel_by_its_kallsyms(void **state)
 	assert_string_equal(fn->site[1].to, "g");
 	assert_int_equal(fn->site[2].kind, SITE_RET);
 	finder_close(&f);
+	image_close(im);
+}
+
+/* KASLR moves the kernel, and modules are elsewhere altogether. */
+static void a_kernel_that_was_moved(void **state)
+{
+	struct err e = { 0 };
+	struct image *im;
+
+	slide = SLIDE;
+	assert_int_equal(image_of_kernel(&im, symbols, SLIDE, give, NULL, &e),
+			 0);
+	slide = 0;
+	assert_int_equal(image_symbol_named(im, "g")->addr,
+			 0xffffffff81000010ull + SLIDE);
+	assert_null(image_symbol_named(im, "mod_fn"));
+	assert_int_equal(im->nseg, 1);
 	image_close(im);
 }
 
@@ -152,7 +183,8 @@ static void what_is_no_kernel(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct err e = { 0 };
 
-		assert_int_equal(image_of_kernel(&im, bad[i], give, NULL, &e),
+		assert_int_equal(image_of_kernel(&im, bad[i], 0, give, NULL,
+						 &e),
 				 -EINVAL);
 		assert_non_null(strstr(e.text, "kallsyms"));
 	}
@@ -177,6 +209,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_kernel_by_its_kallsyms),
 		cmocka_unit_test(what_only_kernels_do),
+		cmocka_unit_test(a_kernel_that_was_moved),
 		cmocka_unit_test(what_is_no_kernel),
 		cmocka_unit_test(files_that_are_no_programs),
 	};

@@ -26,15 +26,29 @@ struct probe_extent {
 	bool native;
 };
 
+#define PROBE_TRAP_MAX 2
+
 struct probe_target_ops {
 	const char *name;
+
+	/*
+	 * The breakpoint to put where 'room' bytes may be overwritten: its
+	 * bytes and how many, 0 if none fits.  NULL: int3 everywhere.  Code of
+	 * a target that has this may change under us (a kernel patches
+	 * itself): disarming leaves alone what is no breakpoint of ours.
+	 */
+	unsigned int (*trap)(struct probe_target *t, unsigned int room,
+			     uint8_t trap[PROBE_TRAP_MAX]);
 
 	/* All of it, or -errno.  Data only: stacks, tables of pointers. */
 	int (*read)(struct probe_target *t, uint64_t addr, void *buf,
 		    size_t len);
 	int (*write)(struct probe_target *t, uint64_t addr, const void *buf,
 		     size_t len);
-	/* Write code that may be executing; one byte is atomic. */
+	/*
+	 * Write code that may be executing; one byte is atomic, and more than
+	 * one is written only where nothing executes.
+	 */
 	int (*patch)(struct probe_target *t, uint64_t addr, const void *buf,
 		     size_t len);
 	/*

@@ -120,6 +120,18 @@ int vm_debug_get_sregs(struct vm *vm, unsigned int cpu, struct kvm_sregs *s)
 	return on_cpu(vm, cpu, KVM_GET_SREGS, s);
 }
 
+int vm_debug_get_msr(struct vm *vm, unsigned int cpu, uint32_t msr, uint64_t *v)
+{
+	struct kvm_msr_entry e = { .index = msr };
+	int ret;
+
+	if (cpu >= vm->ncpus)
+		return -EINVAL;
+	ret = msr_read(&vm->cpu[cpu], &e);
+	*v = e.data;
+	return ret;
+}
+
 int vm_debug_get_xsave(struct vm *vm, unsigned int cpu, struct kvm_xsave *x)
 {
 	return on_cpu(vm, cpu, KVM_GET_XSAVE, x);
@@ -183,6 +195,27 @@ static int copy(struct vm *vm, uint64_t cr3, bool la57, uint64_t gva, void *buf,
 		gva += n;
 		len -= n;
 	}
+	return 0;
+}
+
+int vm_debug_read_phys(struct vm *vm, gpa_t gpa, void *buf, size_t len)
+{
+	void *at = mem_ptr(vm, gpa.v, len);
+
+	if (!at)
+		return -EFAULT;
+	memcpy(buf, at, len);
+	return 0;
+}
+
+int vm_debug_write_phys(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
+{
+	void *at = mem_ptr(vm, gpa.v, len);
+
+	if (!at)
+		return -EFAULT;
+	memcpy(at, buf, len);
+	mem_mark(vm, gpa.v, len);
 	return 0;
 }
 

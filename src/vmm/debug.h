@@ -27,6 +27,13 @@
 		0xe6, VM_DEBUG_PORT \
 	}
 
+/*
+ * The bytes of a breakpoint that stops here and fits 'room' bytes, and how
+ * many: VM_DEBUG_TRAP; int3 where only that fits and this KVM reports it; or
+ * 0.  The first call may try that out.
+ */
+unsigned int vm_debug_trap(struct vm *vm, unsigned int room, uint8_t *trap);
+
 #define VM_DEBUG_HW 4 /* hardware breakpoints */
 
 struct vm_debug_stop {
@@ -65,6 +72,8 @@ int vm_debug_step(struct vm *vm, unsigned int cpu, bool on);
 int vm_debug_get_regs(struct vm *vm, unsigned int cpu, struct kvm_regs *r);
 int vm_debug_set_regs(struct vm *vm, unsigned int cpu,
 		      const struct kvm_regs *r);
+int vm_debug_get_msr(struct vm *vm, unsigned int cpu, uint32_t msr,
+		     uint64_t *v);
 int vm_debug_get_sregs(struct vm *vm, unsigned int cpu, struct kvm_sregs *s);
 /* XSAVE area, 4096 bytes: vector registers. */
 int vm_debug_get_xsave(struct vm *vm, unsigned int cpu, struct kvm_xsave *x);
@@ -83,6 +92,10 @@ int vm_debug_read(struct vm *vm, unsigned int cpu, uint64_t gva, void *buf,
 		  size_t len);
 int vm_debug_write(struct vm *vm, unsigned int cpu, uint64_t gva,
 		   const void *buf, size_t len);
+
+/* RAM by its guest physical address; a write is in the dirty log. */
+int vm_debug_read_phys(struct vm *vm, gpa_t gpa, void *buf, size_t len);
+int vm_debug_write_phys(struct vm *vm, gpa_t gpa, const void *buf, size_t len);
 
 /* By page tables of one's own choice; needs no vCPU and no stop. */
 int vm_debug_read_as(struct vm *vm, uint64_t cr3, bool la57, uint64_t gva,

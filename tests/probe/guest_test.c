@@ -72,6 +72,43 @@ int vm_debug_write(struct vm *vm, unsigned int cpu, uint64_t gva,
 	return transfer(vm, gva, (void *)buf, len, 1);
 }
 
+/* Its addresses are all there are. */
+int vm_debug_translate(struct vm *vm, uint64_t cr3, bool la57, uint64_t gva,
+		       gpa_t *gpa)
+{
+	uint8_t byte;
+
+	gpa->v = gva;
+	return transfer(vm, gva, &byte, 1, 0);
+}
+
+int vm_debug_read_phys(struct vm *vm, gpa_t gpa, void *buf, size_t len)
+{
+	return transfer(vm, gpa.v, buf, len, 0);
+}
+
+int vm_debug_write_phys(struct vm *vm, gpa_t gpa, const void *buf, size_t len)
+{
+	return transfer(vm, gpa.v, (void *)buf, len, 1);
+}
+
+int vm_debug_get_sregs(struct vm *vm, unsigned int cpu, struct kvm_sregs *s)
+{
+	*s = (struct kvm_sregs){ .cr3 = 0 };
+	return 0;
+}
+
+int vm_debug_get_msr(struct vm *vm, unsigned int cpu, uint32_t msr, uint64_t *v)
+{
+	return -EINVAL;
+}
+
+unsigned int vm_debug_trap(struct vm *vm, unsigned int room, uint8_t *trap)
+{
+	*trap = 0xcc;
+	return 1;
+}
+
 int vm_debug_get_regs(struct vm *vm, unsigned int cpu, struct kvm_regs *r)
 {
 	const struct user_regs_struct *u = &vm->u;
@@ -153,6 +190,9 @@ static char *kallsyms(const char *corpus, uint64_t bias)
 			fprintf(f, "%016lx %c %s\n", im->sym[i].addr + bias,
 				im->sym[i].bind == 1 ? 'T' : 't',
 				im->sym[i].name);
+	for (size_t i = 0; i < im->nstub; i++)
+		fprintf(f, "%016lx t %s_stub\n", im->stub[i].addr + bias,
+			im->stub[i].name);
 	fclose(f);
 	image_close(im);
 	return text;
