@@ -693,7 +693,8 @@ static void entry_site(struct flow *w)
 	switch (in.kind) {
 	case INSN_NOP: s->step = STEP_NOP; break;
 	case INSN_PUSH: s->step = STEP_PUSH; break;
-	case INSN_JMP_IND: s->ref = in.ref; /* fallthrough */
+	case INSN_JMP_IND:
+	case INSN_CALL_IND: s->ref = in.ref; /* fallthrough */
 	case INSN_JMP:
 	case INSN_JCC:
 	case INSN_CALL:
@@ -826,7 +827,8 @@ int finder_sites(const struct finder *f, struct probe_func *fn)
 	    !add_part(&w, fn->addr, fn->addr + fn->size, true))
 		goto out;
 	/* Landing pads alone may be in the cold part: no jump leads there. */
-	if (strlen(fn->name) < sizeof(name) - 5) {
+	if (strlen(fn->name) < sizeof(name) - 5 &&
+	    image_symbol_only(f->im, fn->name)) {
 		strcat(strcpy(name, fn->name), ".cold");
 		cold = image_symbol_only(f->im, name);
 		if (cold && cold->size && !part_of(&w, cold->addr) &&

@@ -39,6 +39,9 @@ static const uint8_t kernel_text[] = {
 	0xc3,		     /* away: jmp to 0x60 */
 	[0x50] = 0xff, 0xe0, /* jmp *%rax */
 	[0x60] = 0x31, 0xc0, 0xe9, 0xd8, 0xff, 0xff, 0xff, /* and back */
+	[0x70] = 0xff, 0xe0,				   /* pair: jmp *%rax */
+	[0x78] = 0x85, 0xff, 0x74, 0x0c, 0xc3, /* pair, with a cold part: */
+	[0x88] = 0x31, 0xc0, 0xeb, 0xf0,
 };
 
 static const char kernel_symbols[] =
@@ -49,7 +52,10 @@ static const char kernel_symbols[] =
 	"ffffffff81000038 T away\n"
 	"ffffffff81000050 T __x86_indirect_thunk_array\n"
 	"ffffffff81000050 T __x86_indirect_thunk_rax\n"
-	"ffffffff81000067 T _etext\n";
+	"ffffffff81000070 t pair\n"
+	"ffffffff81000078 t pair\n"
+	"ffffffff81000088 t pair.cold\n"
+	"ffffffff8100008c T _etext\n";
 
 static int give_kernel(void *opaque, uint64_t addr, void *buf, size_t len)
 {
@@ -97,6 +103,11 @@ static void what_only_kernels_do(void **state)
 	fn = sites_at(&f, 0x38);
 	assert_int_equal(fn->nsite, 2);
 	assert_int_equal(fn->site[1].kind, SITE_RET);
+
+	/* Two statics of one name: the cold part is not the first's, which
+	 * has a jump that may lead anywhere. */
+	assert_int_equal(sites_at(&f, 0x70)->nsite, 2);
+	assert_int_equal(sites_at(&f, 0x78)->nsite, 2);
 	finder_close(&f);
 	image_close(im);
 }

@@ -24,6 +24,12 @@ FUNC(a_leaf)
 	lea	1(%rdi), %rax
 	ret
 END(a_leaf)
+/* it starts with a call through memory, as a kernel's paravirtual stubs do */
+FUNC(a_call)
+	call	*a_call_to(%rip)
+	add	$3, %rax
+	ret
+END(a_call)
 /* a conditional tail call, far and short */
 FUNC(a_jcc)
 	test	%rdi, %rdi
@@ -343,5 +349,10 @@ END(a_keep)
 FUNC(a_keep_tail)
 	jmp	a_keep
 END(a_keep_tail)
+
+	.section .data.rel.ro,"aw",@progbits
+	.p2align 3
+a_call_to:
+	.quad	a_leaf
 
 	.section .note.GNU-stack,"",@progbits

@@ -7,7 +7,7 @@ long a_jrcxz(long), a_jt(long), a_mid(long), a_jmp_mid(long);
 long a_fallthrough(long), a_fallen(long), a_push_ret(long);
 long call_ret_imm(long), a_shared_a(long), a_shared_b(long), a_flags(long);
 long a_mem_rsp(long), a_self(long), a_hot(long), a_retthunk(long);
-long a_thunk(long), a_riprel(long);
+long a_thunk(long), a_riprel(long), a_call(long);
 void call_all_regs(long *regs);
 
 void case_asm(void)
@@ -17,6 +17,7 @@ void case_asm(void)
 		a_mid,	      a_jmp_mid,  a_fallthrough, a_fallen,  a_push_ret,
 		call_ret_imm, a_shared_a, a_shared_b,	 a_mem_rsp, a_self,
 		a_hot,	      a_retthunk, a_thunk,	 a_riprel,  a_flags,
+		a_call,
 	};
 	long regs[18] = { 0 };
 

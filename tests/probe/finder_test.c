@@ -23,6 +23,7 @@ static const struct {
 	{ "a_one", "ER", NULL },
 	{ "a_two", "ET", "a_one" },
 	{ "a_leaf", "ER", NULL },
+	{ "a_call", "ER", NULL },
 	{ "a_jcc", "ECR", "a_leaf" },
 	{ "a_jcc_short", "ECR", "a_leaf" },
 	{ "a_jrcxz", "ECR", "a_leaf" },

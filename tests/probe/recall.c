@@ -67,13 +67,16 @@ static bool is_return(const struct probe_site *s)
 	return s->kind == SITE_RET || s->kind == SITE_RET_JMP;
 }
 
-/* -mharden-sls: an int3 behind the jump counts as part of it. */
-static bool is_stop(const struct image *im, uint64_t addr)
+/*
+ * What counts as part of the jump before it: -mharden-sls puts an int3
+ * there, and a linker that makes "jmp *x@GOTPCREL" direct, a nop.
+ */
+static bool is_filler(const struct image *im, uint64_t addr)
 {
 	size_t avail;
 	const uint8_t *p = image_code(im, addr, &avail);
 
-	return p && *p == 0xcc;
+	return p && (*p == 0xcc || *p == 0x90);
 }
 
 static void judge(struct tally *n, const struct image *im,
@@ -82,7 +85,7 @@ static void judge(struct tally *n, const struct image *im,
 {
 	struct truth_call *c = truth_at(t, s->addr, s->len);
 
-	if (!c && is_stop(im, s->addr + s->len))
+	if (!c && is_filler(im, s->addr + s->len))
 		c = truth_at(t, s->addr, s->len + 1u);
 
 	if (s->verdict == SITE_REFUSED) {
@@ -123,7 +126,7 @@ static uint64_t jump_before(const struct image *im, uint64_t pc,
 {
 	static const uint8_t lens[] = { 5, 6, 2, 3, 7, 4, 8, 9 };
 
-	pc -= is_stop(im, pc - 1);
+	pc -= is_filler(im, pc - 1);
 	for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
 		size_t avail;
 		const uint8_t *p = image_code(im, pc - lens[i], &avail);
