@@ -18,6 +18,16 @@
  *   ring registers, but not for the set-and-clear registers of page 1: an
  *   EIMS write lost is an interrupt lost.  Hence page 1 is never direct.
  * - Disable and enable between two looks: seen by a changed base or length.
+ *
+ * Order.  A guest may be anywhere in its program while we look, and on a
+ * busy host we may stand still in the middle of a look.  So a look first
+ * reads, the register that a driver writes last first, and only then acts,
+ * in the driver's order: reset, mailbox, rings, enable, tail.  Memory keeps
+ * the guest's order, hence whoever sees a tail sees the enable before it,
+ * and whoever sees a request sees the reset before that.  Ring registers
+ * found together with a reset are taken as written after it; written before
+ * they do no harm, for a VF that was reset moves nothing until the PF has
+ * answered it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,27 +38,43 @@
 #define SLOW_NS 20000ull      /* between looks at control registers */
 #define RSTD_NS 2200000000ull /* igbvf looks every 2 s */
 
-static const uint16_t page0[] = { IGBVF_CTRL, IGBVF_V2PMAILBOX, IGBVF_PBACL,
-				  IGBVF_PSRTYPE };
 static const uint16_t counters[] = {
 	IGBVF_VFGPRC,	IGBVF_VFGPTC,	IGBVF_VFGORC,
 	IGBVF_VFGOTC,	IGBVF_VFMPRC,	IGBVF_VFGPRLBC,
 	IGBVF_VFGPTLBC, IGBVF_VFGORLBC, IGBVF_VFGOTLBC,
 };
-static const uint8_t ring[] = {
-	IGB_Q_BAL, IGB_Q_BAH,	 IGB_Q_LEN,  IGB_Q_HEAD,
-	IGB_Q_DCA, IGB_Q_SRRCTL, IGB_Q_WBAL, IGB_Q_WBAH
+static const uint16_t page0[] = { IGBVF_CTRL, IGBVF_V2PMAILBOX, IGBVF_PBACL,
+				  IGBVF_PSRTYPE };
+/* In the order a driver writes them: the enable is the last. */
+static const uint8_t ring[] = { IGB_Q_BAL,  IGB_Q_BAH,	IGB_Q_LEN,
+				IGB_Q_HEAD, IGB_Q_DCA,	IGB_Q_SRRCTL,
+				IGB_Q_WBAL, IGB_Q_WBAH, IGB_Q_DCTL };
+
+/*
+ * All that a guest can write, numbered in the order drivers write it, so
+ * that a set of them is a bit mask.  A ring is a queue's one direction.
+ */
+#define RINGS	   4u
+#define RING_REGS  (ARRAY_SIZE(ring) + 1) /* and the compact head */
+#define RING(r)	   (ARRAY_SIZE(page0) + (r)*RING_REGS)
+#define RING_DCTL  (ARRAY_SIZE(ring) - 1)
+#define TAIL(r)	   (RING(RINGS) + 2 * (r)) /* and the compact one */
+#define REGS	   TAIL(RINGS)
+#define PAGE0_MASK (BIT(ARRAY_SIZE(page0)) - 1)
+#define RING_MASK  (BIT(RING_REGS) - 1)
+#define TAILS_MASK ((BIT(2 * RINGS) - 1) << TAIL(0))
+
+_Static_assert(REGS <= NIC_DIRECT_REGS && REGS <= 64, "a mask holds them all");
+
+/* What one look found: values that the guest wrote. */
+struct look {
+	uint64_t fresh;
+	uint32_t val[REGS];
 };
 
 static bool direct(const struct nic *nic, uint32_t off)
 {
 	return nic->conf.direct_pages >> (off / PAGE_SIZE) & 1;
-}
-
-static bool fresh(const struct nic_vf *v, uint32_t off, uint32_t *val)
-{
-	*val = __atomic_load_n(&v->shm[off / 4], __ATOMIC_ACQUIRE);
-	return *val != v->pub[off / 4];
 }
 
 static void put(struct nic_vf *v, uint32_t off, uint32_t val)
@@ -118,93 +144,145 @@ void nic_publish_all(struct nic *nic, unsigned int vf)
 			for (unsigned int i = 0; i < ARRAY_SIZE(ring); i++)
 				nic_publish(nic, vf, ring_off(tx, l) + ring[i]);
 			nic_publish(nic, vf, ring_off(tx, l) + IGB_Q_TAIL);
-			nic_publish(nic, vf, ring_off(tx, l) + IGB_Q_DCTL);
 		}
 	}
 }
 
-/* The guest's word at 'off' becomes a write, if it is one. */
-static bool take(struct nic *nic, unsigned int vf, uint32_t off)
+static unsigned int ring_of(bool tx, unsigned int local)
+{
+	return 2 * local + tx;
+}
+
+static void add_reg(struct nic *nic, unsigned int reg, uint32_t off)
+{
+	nic->direct_off[reg] = (uint16_t)off;
+	if (direct(nic, off))
+		nic->direct_regs |= BIT(reg);
+}
+
+void nic_direct_init(struct nic *nic)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(page0); i++)
+		add_reg(nic, i, page0[i]);
+	for (unsigned int r = 0; r < 2 * nic->m->queues_per_vf; r++) {
+		bool tx = r & 1;
+
+		for (unsigned int i = 0; i < ARRAY_SIZE(ring); i++)
+			add_reg(nic, RING(r) + i,
+				ring_off(tx, r / 2) + ring[i]);
+		add_reg(nic, TAIL(r), ring_off(tx, r / 2) + IGB_Q_TAIL);
+		if (!nic->conf.compact)
+			continue;
+		add_reg(nic, RING(r) + ARRAY_SIZE(ring),
+			compact_off(tx, r / 2, false));
+		add_reg(nic, TAIL(r) + 1, compact_off(tx, r / 2, true));
+	}
+}
+
+/* Read 'which' of the VF's registers, the last in order first. */
+static void look_at(const struct nic *nic, unsigned int vf, struct look *k,
+		    uint64_t which)
+{
+	const struct nic_vf *v = &nic->vf[vf];
+
+	which &= nic->direct_regs;
+	while (which) {
+		unsigned int i = 63u - (unsigned int)__builtin_clzll(which);
+		uint32_t at = nic->direct_off[i] / 4;
+
+		which &= ~BIT(i);
+		k->val[i] = __atomic_load_n(&v->shm[at], __ATOMIC_ACQUIRE);
+		if (k->val[i] != v->pub[at])
+			k->fresh |= BIT(i);
+	}
+}
+
+/* What must have been looked at before the tails in 'k' may count. */
+static uint64_t before_tails(const struct look *k)
+{
+	uint64_t which = 0;
+
+	for (unsigned int r = 0; r < RINGS; r++)
+		if (k->fresh >> TAIL(r) & 3)
+			which |= PAGE0_MASK | RING_MASK << RING(r);
+	return which;
+}
+
+/* The guest's word becomes a write. */
+static bool take(struct nic *nic, unsigned int vf, const struct look *k,
+		 unsigned int reg)
 {
 	struct nic_vf *v = &nic->vf[vf];
-	uint32_t val;
+	uint32_t off = nic->direct_off[reg];
 
-	if (!direct(nic, off) || !fresh(v, off, &val))
+	if (!(k->fresh >> reg & 1))
 		return false;
-	v->pub[off / 4] = val;
+	v->pub[off / 4] = k->val[reg];
 	if (off == IGBVF_V2PMAILBOX) {
 		/* Whoever writes has read: bits shown before are consumed. */
 		v->v2p &= ~(IGB_V2P_PFSTS | IGB_V2P_PFACK);
 		if (v->v2p & IGB_V2P_RSTD && ++v->rstd_age >= 2)
 			v->v2p &= ~IGB_V2P_RSTD;
 	}
-	nic_vf_write(nic, vf, off, val);
+	nic_vf_write(nic, vf, off, k->val[reg]);
 	nic->counts.direct_writes++;
 	return true;
 }
 
-static unsigned int take_tail(struct nic *nic, unsigned int vf, bool tx,
-			      unsigned int local)
+/* Not shown to the guest, which has already written what comes next. */
+static void queue_ctl(struct nic *nic, unsigned int vf, unsigned int r,
+		      uint32_t v)
 {
-	unsigned int n = take(nic, vf, ring_off(tx, local) + IGB_Q_TAIL);
+	unsigned int q = nic_vf_queue(nic, vf, r / 2);
 
-	if (nic->conf.compact)
-		n += take(nic, vf, compact_off(tx, local, true));
-	return n;
-}
-
-static void queue_ctl(struct nic *nic, unsigned int i, bool tx, uint32_t v)
-{
-	if (tx)
-		nic_txq_write(nic, i, IGB_Q_DCTL, v);
+	if (r & 1)
+		nic_txq_write(nic, q, IGB_Q_DCTL, v);
 	else
-		nic_rxq_write(nic, i, IGB_Q_DCTL, v);
+		nic_rxq_write(nic, q, IGB_Q_DCTL, v);
 }
 
-static unsigned int take_ring(struct nic *nic, unsigned int vf, bool tx,
-			      unsigned int local)
+static unsigned int take_ring(struct nic *nic, unsigned int vf,
+			      const struct look *k, unsigned int r)
 {
-	struct nic_vf *v = &nic->vf[vf];
-	unsigned int i = nic_vf_queue(nic, vf, local), n = 0;
-	struct nic_queue *q = tx ? &nic->tx[i].q : &nic->rx[i].q;
-	uint32_t b = ring_off(tx, local), ctl, val;
-	bool moved;
+	unsigned int dctl = RING(r) + RING_DCTL, n = 0;
+	uint32_t off = nic->direct_off[dctl], ctl;
+	uint64_t moved = k->fresh >> RING(r) & 7; /* base and length */
 
-	if (!direct(nic, b))
-		return nic->conf.compact
-			       ? take(nic, vf, compact_off(tx, local, false))
-			       : 0;
-
-	n = fresh(v, b + IGB_Q_DCTL, &ctl);
-	moved = fresh(v, b + IGB_Q_BAL, &val);
-	moved |= fresh(v, b + IGB_Q_BAH, &val);
-	moved |= fresh(v, b + IGB_Q_LEN, &val);
+	if (!(k->fresh >> RING(r) & RING_MASK))
+		return 0;
+	ctl = nic_vf_peek(nic, vf, off);
 	/* Disabled, perhaps enabled again since: both, in order. */
-	if (q->on && (moved || !(ctl & IGB_DCTL_ENABLE)))
-		queue_ctl(nic, i, tx, ctl & ~IGB_DCTL_ENABLE);
-	for (unsigned int k = 0; k < ARRAY_SIZE(ring); k++)
-		n += take(nic, vf, b + ring[k]);
-	if (nic->conf.compact)
-		n += take(nic, vf, compact_off(tx, local, false));
-	if (n) {
-		v->pub[(b + IGB_Q_DCTL) / 4] = ctl;
-		queue_ctl(nic, i, tx, ctl);
-		nic_publish(nic, vf, b + IGB_Q_DCTL);
-	}
-	return n;
+	if (nic->direct_regs >> dctl & 1 && ctl & IGB_DCTL_ENABLE &&
+	    (moved || !(k->val[dctl] & IGB_DCTL_ENABLE)))
+		queue_ctl(nic, vf, r, ctl & ~IGB_DCTL_ENABLE);
+	n += take(nic, vf, k, RING(r) + ARRAY_SIZE(ring));
+	for (unsigned int i = 0; i < RING_DCTL; i++)
+		n += take(nic, vf, k, RING(r) + i);
+	if (moved && !(k->fresh >> dctl & 1))
+		nic_vf_write(nic, vf, off, k->val[dctl]);
+	return n + take(nic, vf, k, dctl);
 }
 
-static unsigned int take_slow(struct nic *nic, unsigned int vf)
+static unsigned int act(struct nic *nic, unsigned int vf, const struct look *k)
 {
-	struct nic_vf *v = &nic->vf[vf];
 	unsigned int n = 0;
 
+	if (!k->fresh)
+		return 0;
 	for (unsigned int i = 0; i < ARRAY_SIZE(page0); i++)
-		n += take(nic, vf, page0[i]);
-	for (unsigned int l = 0; l < nic->m->queues_per_vf; l++) {
-		n += take_ring(nic, vf, false, l);
-		n += take_ring(nic, vf, true, l);
-	}
+		n += take(nic, vf, k, i);
+	for (unsigned int r = 0; r < RINGS; r++)
+		n += take_ring(nic, vf, k, r);
+	for (unsigned int i = TAIL(0); i < REGS; i++)
+		n += take(nic, vf, k, i);
+	return n;
+}
+
+/* What only we write there: bits that wait to be read, statistics. */
+static void refresh(struct nic *nic, unsigned int vf)
+{
+	struct nic_vf *v = &nic->vf[vf];
+
 	if (v->v2p & IGB_V2P_RSTD && direct(nic, IGBVF_V2PMAILBOX) &&
 	    nic->now >= nic->urgent_until) {
 		v->v2p &= ~IGB_V2P_RSTD;
@@ -216,47 +294,17 @@ static unsigned int take_slow(struct nic *nic, unsigned int vf)
 		if (v->pub[off / 4] != nic_vf_peek(nic, vf, off))
 			nic_publish(nic, vf, off);
 	}
-	return n;
-}
-
-static unsigned int take_tails(struct nic *nic, unsigned int vf)
-{
-	unsigned int n = 0;
-
-	for (unsigned int l = 0; l < nic->m->queues_per_vf; l++) {
-		n += take_tail(nic, vf, false, l);
-		n += take_tail(nic, vf, true, l);
-	}
-	return n;
 }
 
 void nic_direct_sync(struct nic *nic, unsigned int vf)
 {
+	struct look k = { 0 };
+
 	if (!nic->vf[vf].in_use)
 		return;
-	take_slow(nic, vf);
-	take_tails(nic, vf);
-}
-
-/*
- * A tail for a queue that is not enabled may belong to an enable we have
- * not seen: look at the control registers first.
- */
-static bool tail_of_disabled(struct nic *nic, unsigned int vf)
-{
-	struct nic_vf *v = &nic->vf[vf];
-	uint32_t val;
-
-	for (unsigned int l = 0; l < nic->m->queues_per_vf; l++) {
-		unsigned int i = nic_vf_queue(nic, vf, l);
-
-		if ((!nic->rx[i].q.on &&
-		     fresh(v, ring_off(false, l) + IGB_Q_TAIL, &val)) ||
-		    (!nic->tx[i].q.on &&
-		     fresh(v, ring_off(true, l) + IGB_Q_TAIL, &val)))
-			return true;
-	}
-	return false;
+	look_at(nic, vf, &k, UINT64_MAX);
+	act(nic, vf, &k);
+	refresh(nic, vf);
 }
 
 unsigned int nic_direct_poll(struct nic *nic)
@@ -267,21 +315,35 @@ unsigned int nic_direct_poll(struct nic *nic)
 	if (slow)
 		nic->direct_next = nic->now + SLOW_NS;
 	for (unsigned int vf = 0; vf < nic->num_vfs; vf++) {
+		struct look k;
+
 		if (!nic->vf[vf].in_use)
 			continue;
-		if (slow || tail_of_disabled(nic, vf))
-			n += take_slow(nic, vf);
-		n += take_tails(nic, vf);
+		k.fresh = 0;
+		look_at(nic, vf, &k, TAILS_MASK);
+		look_at(nic, vf, &k, slow ? ~TAILS_MASK : before_tails(&k));
+		n += act(nic, vf, &k);
+		if (slow)
+			refresh(nic, vf);
 	}
 	return n;
 }
 
+/* In the middle of other work: not if anything else would come first. */
 void nic_direct_tail(struct nic *nic, struct nic_queue *q, bool tx)
 {
-	struct nic_vf *v = nic_queue_vf(nic, q);
+	unsigned int vf = nic_fn_vf(q->fn), r = ring_of(tx, q->local);
+	struct look k;
 
-	if (v && v->in_use)
-		take_tail(nic, nic_fn_vf(q->fn), tx, q->local);
+	if (!nic_is_vf(q->fn) || !nic->vf[vf].in_use)
+		return;
+	k.fresh = 0;
+	look_at(nic, vf, &k, 3ull << TAIL(r));
+	look_at(nic, vf, &k, before_tails(&k));
+	if (k.fresh & ~TAILS_MASK)
+		return;
+	take(nic, vf, &k, TAIL(r));
+	take(nic, vf, &k, TAIL(r) + 1);
 }
 
 static void publish_head(struct nic *nic, struct nic_queue *q, bool tx)

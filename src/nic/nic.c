@@ -194,6 +194,7 @@ int nic_create(struct nic **out, const struct nic_conf *conf, struct err *e)
 	}
 	nic_assign_queues(nic);
 	nic_regs_init(nic);
+	nic_direct_init(nic);
 	nic_nvm_init(nic);
 
 	nic->seg = malloc(NIC_HEADROOM + NIC_TSO_MAX);

@@ -115,6 +115,8 @@ struct nic_vf {
 	bool in_use; /* a client that may map is there */
 };
 
+#define NIC_DIRECT_REGS 56
+
 struct nic_rar {
 	uint64_t mac; /* bytes 0..5, little-endian */
 	uint8_t pools;
@@ -155,6 +157,9 @@ struct nic {
 
 	uint64_t intr_deadline; /* earliest waiting vector */
 	uint64_t direct_next;	/* next look at slow registers */
+	/* Registers in direct pages, numbered by direct.c. */
+	uint64_t direct_regs; /* those that are there */
+	uint16_t direct_off[NIC_DIRECT_REGS];
 	uint64_t urgent_until;
 	unsigned int tx_first; /* queue served first next time */
 	uint8_t *seg;	       /* one frame under construction */
@@ -240,6 +245,7 @@ void nic_intr_reset(struct nic_intr *in);
 struct nic_intr *nic_intr_of(struct nic_fn *fn);
 
 /* direct.c */
+void nic_direct_init(struct nic *nic);
 int nic_direct_create(struct nic *nic, unsigned int vf, struct err *e);
 void nic_direct_destroy(struct nic *nic, unsigned int vf);
 unsigned int nic_direct_poll(struct nic *nic);

@@ -6,7 +6,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -206,130 +205,6 @@ static void models_differ(void **state)
 	fx_destroy(y);
 }
 
-/* ---- as memory ---- */
-
-static volatile uint32_t *bar0(struct fx *x, unsigned int vf)
-{
-	void *p = mmap(NULL, 0x4000, PROT_READ | PROT_WRITE, MAP_SHARED,
-		       nic_direct_fd(x->nic, vf), 0);
-
-	assert_true(p != MAP_FAILED);
-	return p;
-}
-
-static void settle(struct fx *x)
-{
-	fx_rd(x, NIC_PF, IGB_STATUS); /* any message looks at all pages */
-}
-
-static void direct_enable_and_tail_in_one_look(void **state)
-{
-	struct fx *x = up(NIC_82576, false, NIC_DIRECT_DEFAULT, false);
-	volatile uint32_t *p = bar0(x, 0);
-
-	p[IGBVF_RDBAL / 4] = 0x12345fff;
-	p[IGBVF_RDLEN / 4] = 1024;
-	p[IGBVF_RDH / 4] = 9;
-	p[IGBVF_RXDCTL / 4] = IGB_DCTL_ENABLE;
-	p[IGBVF_RDT / 4] = 40;
-	nic_poll(x->nic);
-	settle(x);
-	assert_int_equal(fx_rd(x, V0, IGBVF_RDT), 40);
-	assert_int_equal(fx_rd(x, V0, IGBVF_RDH), 9);
-	assert_int_equal(fx_rd(x, V0, IGBVF_RDBAL), 0x12345f80);
-	/* What the guest reads back is what the register holds. */
-	assert_int_equal(p[IGBVF_RDBAL / 4], 0x12345f80);
-	assert_int_equal(p[IGBVF_RDH / 4], 9);
-	/* Heads are not writable now; the page says so too. */
-	p[IGBVF_RDH / 4] = 1;
-	settle(x);
-	assert_int_equal(p[IGBVF_RDH / 4], 9);
-	munmap((void *)p, 0x4000);
-	fx_destroy(x);
-}
-
-static void direct_reprogramming_unseen_disable(void **state)
-{
-	struct fx *x = up(NIC_82576, false, NIC_DIRECT_DEFAULT, false);
-	volatile uint32_t *p = bar0(x, 0);
-
-	p[IGBVF_TDLEN / 4] = 1024;
-	p[IGBVF_TXDCTL / 4] = IGB_DCTL_ENABLE;
-	settle(x);
-	assert_int_equal(fx_rd(x, V0, IGBVF_TXDCTL), IGB_DCTL_ENABLE);
-	/* Off, other length, on: the nic sees only the last state. */
-	p[IGBVF_TXDCTL / 4] = 0;
-	p[IGBVF_TDLEN / 4] = 2048;
-	p[IGBVF_TXDCTL / 4] = IGB_DCTL_ENABLE;
-	p[IGBVF_TDT / 4] = 100; /* only fits the new length */
-	settle(x);
-	assert_int_equal(fx_rd(x, V0, IGBVF_TDT), 100);
-	assert_int_equal(p[IGBVF_TXDCTL / 4], IGB_DCTL_ENABLE);
-	/* Off stays off. */
-	p[IGBVF_TXDCTL / 4] = 0;
-	settle(x);
-	assert_int_equal(fx_rd(x, V0, IGBVF_TXDCTL), 0);
-	p[IGBVF_TDT / 4] = 7;
-	settle(x);
-	assert_int_equal(p[IGBVF_TDT / 4], 100); /* ignored */
-	munmap((void *)p, 0x4000);
-	fx_destroy(x);
-}
-
-static void direct_page_of_a_reset_vf(void **state)
-{
-	struct fx *x = up(NIC_82576, false, NIC_DIRECT_DEFAULT, false);
-	volatile uint32_t *p = bar0(x, 0);
-
-	p[IGBVF_TDLEN / 4] = 1024;
-	p[IGBVF_TXDCTL / 4] = IGB_DCTL_ENABLE;
-	p[IGBVF_TDT / 4] = 3;
-	settle(x);
-	p[IGBVF_CTRL / 4] = IGB_CTRL_RST | 0x1234;
-	settle(x);
-	assert_int_equal(p[IGBVF_CTRL / 4], 0);
-	assert_int_equal(p[IGBVF_TDLEN / 4], 0);
-	assert_int_equal(p[IGBVF_TXDCTL / 4], 0);
-	assert_int_equal(p[IGBVF_TDT / 4], 0);
-	assert_true(p[IGBVF_STATUS / 4] & IGB_STATUS_LU);
-	munmap((void *)p, 0x4000);
-	fx_destroy(x);
-}
-
-static void compact_layout(void **state)
-{
-	for (unsigned int direct = 0; direct < 2; direct++) {
-		struct fx *x = up(NIC_82576, false,
-				  direct ? NIC_DIRECT_DEFAULT : 0, true);
-		volatile uint32_t *p = bar0(x, 0);
-		uint32_t q1 = IGBVF_COMPACT_STRIDE;
-
-		fx_wr(x, V0, IGBVF_RDLEN, 1024);
-		fx_wr(x, V0, IGBVF_TDLEN + IGBVF_QUEUE_STRIDE, 1024);
-		fx_wr(x, V0, IGBVF_COMPACT_RDH, 4);
-		fx_wr(x, V0, IGBVF_RXDCTL, IGB_DCTL_ENABLE);
-		fx_wr(x, V0, IGBVF_TXDCTL + IGBVF_QUEUE_STRIDE,
-		      IGB_DCTL_ENABLE);
-		if (direct) {
-			p[IGBVF_COMPACT_RDT / 4] = 12;
-			p[(IGBVF_COMPACT_TDT + q1) / 4] = 0;
-			settle(x);
-			assert_int_equal(p[IGBVF_RDT / 4], 12);
-			assert_int_equal(p[IGBVF_COMPACT_RDH / 4], 4);
-			p[IGBVF_RDT / 4] = 13;
-			settle(x);
-			assert_int_equal(p[IGBVF_COMPACT_RDT / 4], 13);
-		} else {
-			fx_wr(x, V0, IGBVF_COMPACT_RDT, 13);
-		}
-		assert_int_equal(fx_rd(x, V0, IGBVF_RDT), 13);
-		assert_int_equal(fx_rd(x, V0, IGBVF_COMPACT_RDT), 13);
-		assert_int_equal(fx_rd(x, V0, IGBVF_RDH), 4);
-		munmap((void *)p, 0x4000);
-		fx_destroy(x);
-	}
-}
-
 static void page_one_cannot_be_direct(void **state)
 {
 	struct nic_conf c = fx_conf(NIC_82576);
@@ -352,10 +227,6 @@ int main(void)
 		cmocka_unit_test(vf_reset_clears_its_own_only),
 		cmocka_unit_test(pf_reset_clears_all),
 		cmocka_unit_test(models_differ),
-		cmocka_unit_test(direct_enable_and_tail_in_one_look),
-		cmocka_unit_test(direct_reprogramming_unseen_disable),
-		cmocka_unit_test(direct_page_of_a_reset_vf),
-		cmocka_unit_test(compact_layout),
 		cmocka_unit_test(page_one_cannot_be_direct),
 	};
 
