@@ -480,5 +480,6 @@ int igb_vf_start(struct pdev *p, const struct igb_vf_state *st, uint32_t queues)
 					igb_vf_queue_base(tx, q) + IGB_Q_TAIL,
 					tx ? st->tx[q].tail : st->rx[q].tail);
 	}
-	return ret;
+	/* The guest, which is about to run, may have tails of its own. */
+	return ret ? ret : pdev_flush(p);
 }

@@ -26,7 +26,16 @@ struct box {
 		bool master;
 	} w[WRITES_MAX];
 	unsigned int nw;
+	unsigned int arrived; /* of them, at the last flush */
 };
+
+static int box_flush(struct pdev *p)
+{
+	struct box *b = (struct box *)p;
+
+	b->arrived = b->nw;
+	return 0;
+}
 
 static int box_read(struct pdev *p, unsigned int region, uint64_t off,
 		    void *buf, size_t len)
@@ -78,6 +87,7 @@ static const struct pdev_ops box_ops = {
 	.name = "box",
 	.read = box_read,
 	.write = box_write,
+	.flush = box_flush,
 };
 
 static void box_init(struct box *b)
@@ -242,6 +252,8 @@ static void programs_and_reads_back(void **state)
 	assert_int_equal(reg(&b, IGBVF_RDT), a.rx[0].tail);
 	assert_int_equal(reg(&b, IGBVF_TDT), a.tx[0].tail);
 	assert_true(wrote(&b, IGBVF_TDT) < wrote(&b, IGBVF_RDT));
+	/* None of it is still on its way when the guest runs. */
+	assert_int_equal(b.arrived, b.nw);
 
 	assert_int_equal(igb_vf_read(&b.p, &r), 0);
 	a.eims = 7;

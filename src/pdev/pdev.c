@@ -98,6 +98,11 @@ int pdev_write32(struct pdev *p, unsigned int region, uint64_t off, uint32_t v)
 	return pdev_write(p, region, off, &le, sizeof(le));
 }
 
+int pdev_flush(struct pdev *p)
+{
+	return p->ops->flush ? p->ops->flush(p) : 0;
+}
+
 int pdev_mmap(struct pdev *p, unsigned int region, uint64_t off, uint64_t len,
 	      void **va)
 {

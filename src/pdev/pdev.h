@@ -75,11 +75,15 @@ struct pdev_ops {
 	 * Exactly 'len' bytes, or -errno; a device that has gone is -ENODEV
 	 * and reads as all ones, as an empty slot does.  Writes to a BAR may
 	 * be posted, as on the bus: a read of the same device flushes them.
+	 * What is written through an mmap may overtake them: pdev_flush().
 	 */
 	int (*read)(struct pdev *p, unsigned int region, uint64_t off,
 		    void *buf, size_t len);
 	int (*write)(struct pdev *p, unsigned int region, uint64_t off,
 		     const void *buf, size_t len);
+
+	/* Posted writes have arrived.  NULL: they are in order with mmaps. */
+	int (*flush)(struct pdev *p);
 
 	/* -ENOTSUP: not mappable, access it by read and write. */
 	int (*mmap)(struct pdev *p, unsigned int region, uint64_t off,
@@ -143,6 +147,12 @@ int pdev_write(struct pdev *p, unsigned int region, uint64_t off,
 	       const void *buf, size_t len);
 int pdev_read32(struct pdev *p, unsigned int region, uint64_t off, uint32_t *v);
 int pdev_write32(struct pdev *p, unsigned int region, uint64_t off, uint32_t v);
+/*
+ * To be called before somebody else writes to the same registers through a
+ * mapping, or goes on doing so: an old tail that arrives after a new one is
+ * a ring full of work to the device.
+ */
+int pdev_flush(struct pdev *p);
 int pdev_mmap(struct pdev *p, unsigned int region, uint64_t off, uint64_t len,
 	      void **va);
 int pdev_irq_set(struct pdev *p, unsigned int index, unsigned int start,

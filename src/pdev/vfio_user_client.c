@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@ struct client {
 	struct pdev p;
 	struct vfio_user_link link;
 	struct vfio_user_caps peer;
+	atomic_bool posted; /* writes nobody has waited for yet */
 	struct {
 		int fd; /* -1: not mappable */
 		uint64_t offset;
@@ -200,9 +202,25 @@ static int client_write(struct pdev *p, unsigned int region, uint64_t off,
 			ret = -EPROTO;
 		if (ret < 0)
 			return ret;
+		if (posted)
+			c->posted = true;
 		done += n;
 	}
 	return 0;
+}
+
+static int client_flush(struct pdev *p)
+{
+	struct client *c = client_of(p);
+	uint16_t vendor;
+	int ret;
+
+	if (!atomic_exchange(&c->posted, false))
+		return 0;
+	ret = client_read(p, PDEV_CONFIG, 0, &vendor, sizeof(vendor));
+	if (ret < 0)
+		c->posted = true;
+	return ret;
 }
 
 static int client_mmap(struct pdev *p, unsigned int region, uint64_t off,
@@ -442,11 +460,11 @@ static int client_log_report(struct pdev *p, uint64_t iova, uint64_t size,
 	return ret;
 }
 
-#define OPS                                                                    \
-	.name = "vfio-user", .close = client_close, .read = client_read,       \
-	.write = client_write, .mmap = client_mmap, .irq_set = client_irq_set, \
-	.dma_map = client_dma_map, .dma_unmap = client_dma_unmap,              \
-	.on_gone = client_on_gone
+#define OPS                                                                \
+	.name = "vfio-user", .close = client_close, .read = client_read,   \
+	.write = client_write, .flush = client_flush, .mmap = client_mmap, \
+	.irq_set = client_irq_set, .dma_map = client_dma_map,              \
+	.dma_unmap = client_dma_unmap, .on_gone = client_on_gone
 
 /* By what the server can: reset, and a log of its DMA. */
 static const struct pdev_ops ops[2][2] = {

@@ -575,11 +575,18 @@ void fake_pdev_pull(struct fake_pdev *fp)
 		fp->gone_fn(fp->gone_opaque);
 }
 
+static int fp_flush(struct pdev *p)
+{
+	fp_of(p)->flushes++;
+	return 0;
+}
+
 static const struct pdev_ops pdev_ops = {
 	.name = "fake",
 	.close = fp_close,
 	.read = fp_read,
 	.write = fp_write,
+	.flush = fp_flush,
 	.mmap = fp_mmap,
 	.irq_set = fp_irq_set,
 	.dma_map = fp_dma_map,

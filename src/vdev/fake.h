@@ -88,7 +88,7 @@ struct fake_pdev {
 	uint32_t nomap[6];	       /* bit n: page n unmappable */
 	int irqfd[VDEV_VECTORS_MAX];   /* -1: off */
 	struct pdev_dma dma[FAKE_DMA]; /* size 0: free */
-	unsigned int reads, writes, resets;
+	unsigned int reads, writes, resets, flushes;
 	unsigned int fail_in; /* as of the host */
 	bool *closed;	      /* set on close, if not NULL */
 	bool gone;	      /* see fake_pdev_pull() */

@@ -69,6 +69,9 @@ static int page_update(struct vdev *v, struct vdev_bar *b, unsigned int n)
 	}
 	if (!want)
 		return 0;
+	/* What we wrote there comes before what the guest will write. */
+	if (want == p->va && v->pdev)
+		pdev_flush(v->pdev);
 	ret = v->host->ops->slot_add(v->host, gpa, PAGE_SIZE, want, &p->slot);
 	if (ret < 0) {
 		p->slot = NULL;

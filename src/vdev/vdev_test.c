@@ -142,6 +142,7 @@ static void traps_need_the_last_reason_gone(void **state)
 {
 	struct bench *b = *state;
 	struct vdev_counts c;
+	unsigned int flushes;
 	uint64_t r, w;
 
 	assert_int_equal(vdev_trap(b->v, 0, 3, VDEV_TRAP_SHADOW), 0);
@@ -153,7 +154,10 @@ static void traps_need_the_last_reason_gone(void **state)
 	assert_int_equal(vdev_untrap(b->v, 0, 3, VDEV_TRAP_SHADOW), 0);
 	assert_true(fake_exits(&b->f, 0, 0x3818));
 	assert_int_equal(fake_read(&b->f, 0, 0x3818), 7);
+	flushes = b->fp->flushes;
 	assert_int_equal(vdev_untrap(b->v, 0, 3, VDEV_TRAP_MBX), 0);
+	/* No write of ours arrives after the guest's next one. */
+	assert_int_equal(b->fp->flushes, flushes + 1);
 	assert_false(fake_exits(&b->f, 0, 0x3818));
 
 	vdev_get_counts(b->v, &c);
