@@ -21,6 +21,8 @@ struct pf_vf {
 	const char *last_refusal;
 	bool inherited;	    /* from the driver before; not claimed yet */
 	uint64_t last_nack; /* ns */
+	uint64_t last_ack;
+	unsigned int knocks; /* acks in a row, nothing said or asked between */
 	struct log_limit limit;
 
 	struct pf *pf;		    /* for the rounds, once begun */

@@ -408,7 +408,23 @@ static void unheard_vfs_are_answered_in_place(void **s)
 	fake_igb_vf_write(d, 2, IGBVF_V2PMAILBOX, IGB_V2P_ACK);
 	spin(b);
 	assert_int_equal(fake_igb_vf_read(d, 2, IGBVF_VMBMEM), 0x40000000);
+	/*
+	 * With CTS, one that looks again and again gave up on its answer: it
+	 * is told that the PF is there.
+	 */
+	fake_igb_vf_read(d, 1, IGBVF_V2PMAILBOX);
+	for (unsigned int i = 0; i < 3; i++) {
+		assert_int_equal(fake_igb_vf_read(d, 1, IGBVF_VMBMEM),
+				 0x80000001);
+		fake_igb_vf_write(d, 1, IGBVF_V2PMAILBOX, IGB_V2P_ACK);
+		spin(b);
+	}
+	assert_int_equal(fake_igb_vf_read(d, 1, IGBVF_V2PMAILBOX),
+			 IGB_V2P_PFSTS);
+	assert_int_equal(fake_igb_vf_read(d, 1, IGBVF_VMBMEM),
+			 MBX_PF_CONTROL | MBX_CTS);
 	/* Ringing over an old answer gets none. */
+	fake_igb_vf_write(d, 1, IGBVF_VMBMEM, 0x80000001);
 	fake_igb_vf_read(d, 1, IGBVF_V2PMAILBOX);
 	fake_igb_vf_write(d, 1, IGBVF_V2PMAILBOX, IGB_V2P_REQ);
 	spin(b);

@@ -9,7 +9,10 @@
 #include "igb/pf_priv.h"
 
 #define NACK_EVERY_NS 2000000000ull /* as igb_rcv_ack_from_vf */
-#define LOCK_TRIES    10
+/* A driver that waits for a word looks every 2 s. */
+#define KNOCKS	   3u
+#define KNOCK_NS   5000000000ull
+#define LOCK_TRIES 10
 
 static bool in_use(const struct pf_vf *v)
 {
@@ -174,17 +177,31 @@ void pf_event(struct pf *pf, unsigned int vf, const struct pf_event *ev)
 /*
  * An ack without CTS comes from a driver that does not know yet that it must
  * start over: its reset failed, or the PF forgot it.  It would wait for ever.
+ *
+ * So would one that gave up waiting for the answer to its reset, which came
+ * all the same: to us it is up, and what it finds in the buffer, each time
+ * it looks, is neither CTS nor NACK.  A driver with a link looks once; to
+ * one that keeps looking we say once more that we are here.
  */
 static void acked(struct pf *pf, unsigned int vf)
 {
-	const struct pf_event ev = { .kind = PF_EV_KICK, .vf = vf };
+	struct pf_event ev = { .kind = PF_EV_KICK, .vf = vf };
 	struct pf_vf *v = &pf->vf[vf];
 	uint64_t now = now_ns();
 
 	v->counts.acks++;
-	if (v->st.cts || now - v->last_nack < NACK_EVERY_NS)
+	v->knocks = now - v->last_ack < KNOCK_NS ? v->knocks + 1 : 1;
+	v->last_ack = now;
+	if (v->st.cts) {
+		if (v->knocks < KNOCKS)
+			return;
+		ev.kind = PF_EV_LINK;
+		ev.link = pf->link;
+	}
+	if (now - v->last_nack < NACK_EVERY_NS)
 		return;
 	v->last_nack = now;
+	v->knocks = 0;
 	pf_event(pf, vf, &ev);
 }
 
@@ -206,8 +223,10 @@ static void vf_was_reset(struct pf *pf, unsigned int vf)
  */
 void pf_service(struct pf *pf)
 {
-	uint32_t lre = pf_rd(pf, IGB_VFLRE), icr;
+	uint32_t icr = pf_rd(pf, IGB_MBVFICR), lre;
 
+	/* Read after it: the reset before a request we see is there too. */
+	lre = pf_rd(pf, IGB_VFLRE);
 	if (pf->gone)
 		return;
 	if (lre)
@@ -216,7 +235,6 @@ void pf_service(struct pf *pf)
 		if (lre >> n & 1)
 			vf_was_reset(pf, n);
 
-	icr = pf_rd(pf, IGB_MBVFICR);
 	if (pf->gone || !icr)
 		return;
 	/* Cleared first: a VF that rings again meanwhile is seen again. */
@@ -227,6 +245,7 @@ void pf_service(struct pf *pf)
 		if (icr >> (IGB_MBVFICR_REQ_SHIFT + n) & 1) {
 			trace_add(pf->trace, n, "pf-request", "", IGB_MBVFICR,
 				  icr);
+			pf->vf[n].knocks = 0;
 			pf_event(pf, n, &ev);
 		}
 		if (icr >> (IGB_MBVFICR_ACK_SHIFT + n) & 1) {
