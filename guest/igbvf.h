@@ -100,6 +100,9 @@ unsigned int igbvf_poll(struct igbvf *v, igbvf_rx_fn fn, void *opaque);
 /* Nothing to do until an interrupt or 'ns' are over; polling, spin a little. */
 void igbvf_idle(struct igbvf *v, uint64_t ns);
 
+/* Ask the PF for something it has granted before; what came of it. */
+const char *igbvf_request(struct igbvf *v);
+
 /* The re-init, as for a lost PF. */
 void igbvf_reinit(struct igbvf *v);
 

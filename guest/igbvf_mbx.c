@@ -178,6 +178,17 @@ void igbvf_set_filters(struct igbvf *v)
 		printf("E vlan %u refused\n", v->conf.vlan);
 }
 
+const char *igbvf_request(struct igbvf *v)
+{
+	uint32_t w[2] = { MBX_SET_LPE, v->conf.frame };
+
+	switch (ask(v, w, 2)) {
+	case MBX_SET_LPE | MBX_ACK: return "granted";
+	case 0: return "unanswered";
+	default: return "refused";
+	}
+}
+
 void igbvf_set_frame(struct igbvf *v)
 {
 	uint32_t w[2] = { MBX_SET_LPE, v->conf.frame };

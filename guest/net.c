@@ -84,13 +84,20 @@ static void do_reinit(uint64_t v)
 	printf("O reinit\n");
 }
 
+static void do_request(uint64_t v)
+{
+	printf("O request %s\n", igbvf_request(&vf));
+}
+
 static const struct {
 	const char *name;
 	void (*run)(uint64_t v);
 } commands[] = {
-	{ "stat", do_stat },	 { "stop", do_stop },	  { "start", do_start },
-	{ "quit", do_quit },	 { "dirty", do_dirty },	  { "rate", do_rate },
-	{ "verify", do_verify }, { "reinit", do_reinit },
+	{ "stat", do_stat },	   { "stop", do_stop },
+	{ "start", do_start },	   { "quit", do_quit },
+	{ "dirty", do_dirty },	   { "rate", do_rate },
+	{ "verify", do_verify },   { "reinit", do_reinit },
+	{ "request", do_request },
 };
 
 static void command(char *line)

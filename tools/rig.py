@@ -152,11 +152,25 @@ class Host:
         p = self.rig.pagurus("status", "--dir", self.nicdir, "--json", "nic")
         return json.loads(p.stdout)["counts"]
 
+    def trace(self, vm):
+        """The last events of a VM or a PF driver, oldest first."""
+        p = self.rig.pagurus("status", "--dir", self.dir, "--trace", vm)
+        if p.returncode:
+            raise Failed("status --trace %s: %s" % (vm, p.stderr.strip()))
+        return json.loads(p.stdout)["events"]
+
     def status(self, vm):
         p = self.rig.pagurus("status", "--dir", self.dir, "--json", vm)
         if p.returncode:
             raise Failed("status %s: %s" % (vm, p.stderr.strip()))
         return json.loads(p.stdout)
+
+
+def listening(path):
+    """Somebody accepts there; the name alone is there a moment before."""
+    with open("/proc/net/unix") as f:
+        return any(x[7:] == [path] and int(x[3], 16) & 0x10000
+                   for x in map(str.split, f))
 
 
 class Rig:
@@ -194,7 +208,7 @@ class Rig:
 
     def wait_for(self, path, proc, seconds=10):
         end = time.monotonic() + seconds
-        while not os.path.exists(path):
+        while not listening(path):
             if not proc.alive() or time.monotonic() > end:
                 raise Failed("%s does not come up:\n%s" % (proc.name,
                                                            proc.tail()))
@@ -215,8 +229,8 @@ def ask(proc, seconds=30):
     proc.say("stat")
     proc.expect(r"^S t=\d+$", seconds, n + 1)
     block = {}
-    for x in proc.text().splitlines():
-        # A migration may cut a line in two; whole ones end in a newline.
+    # What has no end yet is no line; a migration may cut one in two, too.
+    for x in proc.text().rpartition("\n")[0].splitlines():
         if x[:2] in ("T ", "V ", "C ", "D "):
             block[x[0]] = {k: int(v) for k, v in
                            re.findall(r"(\w+)=(-?\d+)", x)}

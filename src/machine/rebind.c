@@ -100,8 +100,8 @@ static int wait_quiesced(struct rebind *r)
 		       : 0;
 }
 
-/* Filters, then rings.  Also the way back after a swap that failed. */
-static int bring_up(struct rebind *r)
+/* Filters, then rings: until the PF driver has granted what the guest had. */
+static int get_ready(struct rebind *r, struct err *e)
 {
 	uint64_t until = now_ns() + GRANT_TIMEOUT_NS;
 	int ret;
@@ -109,11 +109,26 @@ static int bring_up(struct rebind *r)
 	while ((ret = carry(r, in_loop_ready)) == 0 && now_ns() < until)
 		nap(200000);
 	if (ret == 0)
-		ret = err_set(&r->err, -ETIMEDOUT,
+		ret = err_set(e, -ETIMEDOUT,
 			      "%s: the PF driver does not answer",
 			      r->dev->name);
-	carry(r, in_loop_run);
 	return MIN(ret, 0);
+}
+
+/* The new VF is no good: the device goes back where it was. */
+static void swap_back(struct rebind *r)
+{
+	struct err why = r->err;
+	struct netvf *bad = r->vf;
+
+	err_clear(&r->err);
+	r->vf = r->old;
+	if (carry(r, in_loop_swap) < 0 || get_ready(r, &r->err) < 0)
+		log_error("%s: not back on its old VF: %s", r->dev->name,
+			  r->err.text);
+	r->old = NULL;
+	r->vf = bad;
+	r->err = why;
 }
 
 static int swap(struct rebind *r)
@@ -133,11 +148,17 @@ static int swap(struct rebind *r)
 		return ret;
 	}
 	ret = carry(r, in_loop_swap);
-	/* On the new VF, or on the old one again: it must run. */
-	if (ret < 0)
-		bring_up(r);
-	else
-		ret = bring_up(r);
+	if (ret < 0) {
+		struct err e = { 0 };
+
+		get_ready(r, &e); /* on the old VF again */
+	} else {
+		ret = get_ready(r, &r->err);
+		if (ret < 0)
+			swap_back(r);
+	}
+	/* On whichever it is, it must run. */
+	carry(r, in_loop_run);
 	vm_resume(vm);
 	r->outage_ns = now_ns() - start;
 	return ret;

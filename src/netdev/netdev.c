@@ -17,9 +17,15 @@
 #define STATE_VERSION 1
 
 /* A device that cannot get its queued frames out in this time keeps them. */
-#define DRAIN_NS 2000000ull
-/* A guest whose driver is not there does not knock; it is not waited for. */
+#define DRAIN_NS      2000000ull
 #define KNOCK_WAIT_NS 14000000000ull
+/*
+ * A guest without a driver does not knock and is not waited for.  One that
+ * had rings takes them down before it resets the VF and knocks, so that none
+ * being on means little until it has lasted.
+ */
+#define UNUSED_NS 50000000ull
+#define GONE_NS	  2000000000ull
 
 enum quiet {
 	ACTIVE,	  /* nothing of the kind */
@@ -44,6 +50,8 @@ struct netdev {
 	bool drained;
 	_Atomic int quiet;
 	uint64_t busy_since;
+	bool had_rings;		  /* when busy was posted */
+	uint64_t off_since;	  /* no ring on; 0: one is */
 	struct igb_vf_state regs; /* read by drain, or loaded */
 	struct shadow_drain drain;
 
@@ -248,7 +256,7 @@ static void delete_structures(struct netdev *nd)
 	 * reset, may read them before it is somewhere else.
 	 */
 	rebase_capture(nd->rebase);
-	pdev_reset(p);
+	vdev_reset(nd->vdev);
 	rebase_apply(nd->rebase);
 
 	mbx_state_init(&none, NULL);
@@ -289,8 +297,12 @@ static void on_quiet(void *opaque, enum vdev_mbx_quiet what)
 
 int netdev_quiesce(struct netdev *nd, struct err *e)
 {
+	struct igb_vf_state st = { 0 };
 	int ret;
 
+	igb_vf_read(vdev_pdev(nd->vdev), &st);
+	nd->had_rings = igb_vf_enabled(&st) != 0;
+	nd->off_since = 0;
 	nd->busy_since = now_ns();
 	nd->quiet = BUSY;
 	trace(nd, "quiesce", 0);
@@ -302,21 +314,33 @@ int netdev_quiesce(struct netdev *nd, struct err *e)
 	return 0;
 }
 
-int netdev_quiesced(struct netdev *nd)
+/* No driver, or its interface is down. */
+static bool unused(struct netdev *nd, uint64_t now)
 {
 	struct igb_vf_state st;
+
+	if (igb_vf_read(vdev_pdev(nd->vdev), &st) < 0)
+		return false;
+	if (igb_vf_enabled(&st))
+		nd->off_since = 0;
+	else if (!nd->off_since)
+		nd->off_since = now;
+	return nd->off_since &&
+	       now - nd->off_since > (nd->had_rings ? GONE_NS : UNUSED_NS);
+}
+
+int netdev_quiesced(struct netdev *nd)
+{
+	uint64_t now = now_ns();
 	int quiet = nd->quiet;
 
 	if (quiet == DELETED)
 		return 1;
 	if (quiet == ACTIVE)
 		return -EINVAL;
-	/* No ring is on: no driver, or its interface is down. */
-	if (quiet == BUSY && now_ns() - nd->busy_since > 50000000ull &&
-	    igb_vf_read(vdev_pdev(nd->vdev), &st) == 0 &&
-	    !igb_vf_enabled(&st) && begin_deleting(nd))
+	if (quiet == BUSY && unused(nd, now) && begin_deleting(nd))
 		loop_call(vdev_loop(nd->vdev), delete_unused, nd);
-	return now_ns() - nd->busy_since > KNOCK_WAIT_NS ? -ETIMEDOUT : 0;
+	return now - nd->busy_since > KNOCK_WAIT_NS ? -ETIMEDOUT : 0;
 }
 
 int netdev_drain(struct netdev *nd, struct err *e)
@@ -334,12 +358,15 @@ int netdev_drain(struct netdev *nd, struct err *e)
 
 void netdev_save(struct netdev *nd, struct wire_out *o)
 {
+	/* Here, or loaded so and not run yet: it never came to have rings. */
+	bool rebuilt = nd->quiet == DELETED || nd->rebuilt;
+
 	put_u16(o, STATE_VERSION);
-	put_u8(o, nd->quiet == DELETED);
+	put_u8(o, rebuilt);
 	vdev_save(nd->vdev, o);
 	vdev_mbx_save(nd->mbx, o);
 	rebase_save(nd->rebase, o);
-	if (nd->quiet != DELETED)
+	if (!rebuilt)
 		igb_vf_save(&nd->regs, o);
 	trace(nd, "migrate", wire_used(o));
 }
@@ -513,6 +540,7 @@ void netdev_run(struct netdev *nd)
 			  err_text(&e, ret));
 		vdev_mbx_kick(nd->mbx);
 	}
+	nd->rebuilt = false;
 	announce(nd);
 }
 

@@ -85,6 +85,12 @@ int vdev_bind(struct vdev *v, struct pdev *p, enum vdev_backing kind,
 /* Take the pdev away: all pages trapped, DMA unmapped, vectors off. */
 struct pdev *vdev_unbind(struct vdev *v);
 
+/*
+ * Reset the function behind the device, not the device: what the guest set
+ * in configuration space (bus mastering) is set again.
+ */
+int vdev_reset(struct vdev *v);
+
 struct pci_func *vdev_func(struct vdev *v);
 struct pdev *vdev_pdev(struct vdev *v);
 struct host *vdev_host(struct vdev *v);

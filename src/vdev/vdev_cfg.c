@@ -70,6 +70,18 @@ void vdev_cfg_apply(struct vdev *v)
 	vdev_irqs_update(v);
 }
 
+int vdev_reset(struct vdev *v)
+{
+	int ret, again;
+
+	vdev_lock(v);
+	ret = v->pdev ? pdev_reset(v->pdev) : -ENODEV;
+	/* The guest knows nothing of this: its device is on the bus. */
+	again = vdev_cfg_command(v);
+	vdev_unlock(v);
+	return ret ? ret : MIN(again, 0);
+}
+
 /*
  * A function-level reset by the guest: the pdev's, and then all of ours
  * that PCI Express 6.6.2 does not keep.

@@ -488,7 +488,7 @@ CASES = [there_and_back, with_interrupts, over_tls, a_check_moves_nothing,
          spoiled_stream, other_generation, rebind]
 
 
-def main():
+def main(cases=CASES, folder="migrate-test"):
     program, guest, build = main_dirs()
     why = no_kvm()
     if why:
@@ -496,11 +496,11 @@ def main():
         return 77
     wanted = sys.argv[2:]
     failed = 0
-    for case in CASES:
+    for case in cases:
         if wanted and case.__name__ not in wanted:
             continue
         t = time.monotonic()
-        keep = os.path.join(build, "migrate-test", case.__name__)
+        keep = os.path.join(build, folder, case.__name__)
         os.makedirs(os.path.dirname(keep), exist_ok=True)
         try:
             with Rig(program, guest, keep) as rig:
@@ -521,4 +521,5 @@ def main():
     return 1 if failed else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
