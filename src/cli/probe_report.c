@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/util.h"
 
@@ -15,15 +16,43 @@ static const char *const kind_names[EVENT_KINDS] = {
 	[EVENT_ABANDONED] = "abandoned",
 };
 
+/*
+ * stdio takes an interrupted write for a failed one and drops the rest, and a
+ * signal wakes us some times a second.
+ */
+static ssize_t write_all(void *cookie, const char *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = write(STDOUT_FILENO, buf + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return 0;
+		done += (size_t)n;
+	}
+	return (ssize_t)len;
+}
+
 int report_open(struct report *r, const struct report_options *opt,
 		uint32_t nfunc)
 {
 	memset(r, 0, sizeof(*r));
 	r->opt = *opt;
-	r->out = stdout;
 	r->func = calloc(nfunc + 1, sizeof(*r->func));
 	if (!r->func)
 		return -ENOMEM;
+	fflush(stdout);
+	r->out = fopencookie(NULL, "w",
+			     (cookie_io_functions_t){ .write = write_all });
+	if (!r->out) {
+		free(r->func);
+		return -ENOMEM;
+	}
+	if (isatty(STDOUT_FILENO))
+		setvbuf(r->out, NULL, _IOLBF, BUFSIZ);
 	r->nfunc = nfunc;
 	r->start = now_ns();
 	return 0;
@@ -38,6 +67,7 @@ void report_name(struct report *r, uint32_t i, const char *name,
 
 void report_close(struct report *r)
 {
+	fclose(r->out);
 	free(r->func);
 	r->func = NULL;
 }

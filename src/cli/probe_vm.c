@@ -200,8 +200,8 @@ static void moved(const struct view *v, const char *to)
 
 	if (v->a->report.json) {
 		o = json_pack("{s:s, s:s}", "event", "moved", "to", to);
-		json_dumpf(o, stdout, JSON_COMPACT);
-		putchar('\n');
+		json_dumpf(o, v->open ? v->r.out : stdout, JSON_COMPACT);
+		fputc('\n', v->open ? v->r.out : stdout);
 		json_decref(o);
 	}
 	fprintf(stderr,
