@@ -2,7 +2,8 @@
  * How the thread spends its time.  While there is work it goes round
  * without a pause, and looks at the sockets each LOOK_NS.  After SPIN_NS
  * without work it sleeps in the event loop, for a quarter of the time that
- * nothing came: 20 us at first, idle_ns at most.  A message or a frame from
+ * nothing came: 20 us at first, idle_ns at most, and DEEP_MAX times that
+ * after DEEP_NS.  A message or a frame from
  * the wire ends the sleep at once; a guest's write to a direct page is
  * found when it ends.  With no client that could have mapped a page there
  * is nothing to look at, and the sleep has no end.
@@ -27,7 +28,8 @@
 #define SLEEP_MIN 20000ull
 #define URGENT_NS 100000ull /* a guest may wait no more than 1 ms for us */
 #define IDLE_NS	  1000000ull
-#define DEEP_NS	  100000000ull
+#define DEEP_NS	  100000000ull /* idle for long: looks are rarer */
+#define DEEP_MAX  4u	       /* times idle_ns */
 
 struct serve_fn {
 	struct serve *s;
@@ -323,8 +325,8 @@ static uint64_t sleep_for(struct serve *s, uint64_t now, uint64_t last)
 		t = SLEEP_MIN;
 	} else if (nic_needs_polling(s->conf.nic)) {
 		t = MAX(idle / 4, SLEEP_MIN);
-		t = MIN(t,
-			idle < DEEP_NS ? s->conf.idle_ns : 2 * s->conf.idle_ns);
+		t = MIN(t, idle < DEEP_NS ? s->conf.idle_ns
+					  : DEEP_MAX * s->conf.idle_ns);
 		if (nic_poll_urgent(s->conf.nic))
 			t = MIN(t, URGENT_NS);
 	}

@@ -24,7 +24,7 @@ struct serve_conf {
 	struct uplink *uplink;
 	struct loop *loop;
 	const char *dir;  /* made if it is not there, mode 0700 */
-	uint64_t idle_ns; /* longest sleep between looks; 0: 1 ms */
+	uint64_t idle_ns; /* sleep between looks when idle; 0: 1 ms */
 };
 
 struct serve_counts {

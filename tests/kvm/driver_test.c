@@ -223,7 +223,7 @@ static void an_idle_nic_sleeps(void **state)
 	       100.0 * (double)cpu / (double)t,
 	       1e9 * (double)(c1.sleeps - c0.sleeps) / (double)t);
 	world_destroy(&w);
-	assert_true(cpu * 100 < t * 2);
+	assert_true(cpu * 100 < t);
 }
 
 int main(int argc, char **argv)
