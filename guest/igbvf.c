@@ -259,6 +259,7 @@ bool igbvf_open(struct igbvf *v, const struct igbvf_conf *conf)
 		v->devfn = pci_find(IGB_VENDOR_INTEL, vf_ids[i], nth);
 	if (v->devfn < 0)
 		return false;
+	v->lb_swap = pci_read16(v->devfn, 2) == IGB_DEV_I350_VF;
 	pci_enable(v->devfn);
 	v->bar = pci_bar(v->devfn, 0, IGBVF_BAR0_SIZE);
 	msix_set(v->devfn, 0, IGBVF_IRQ_TX, 0);
@@ -355,6 +356,34 @@ static unsigned int clean_tx(struct igbvf *v)
 
 /* --- receive ------------------------------------------------------------ */
 
+/*
+ * The tag as igbvf has it from the descriptor (IGBVF_FLAG_RX_LB_VLAN_BSWAP,
+ * fixed when it probed), or as a stack takes it out of the frame.
+ */
+static void deliver(struct igbvf *v, uint8_t *f, uint32_t status, uint32_t dw3,
+		    igbvf_rx_fn fn, void *opaque)
+{
+	uint32_t len = dw3 & 0xffff;
+	uint16_t tag = 0;
+
+	if (status & IGB_RXD_VP) {
+		bool swap = v->lb_swap && status & IGB_RXD_LB;
+
+		tag = (uint16_t)(dw3 >> 16);
+		if (swap)
+			tag = (uint16_t)(tag << 8 | tag >> 8);
+		v->tags[!!(status & IGB_RXD_LB)]++;
+	} else if (len > 18 && f[12] == 0x81 && f[13] == 0x00) {
+		tag = (uint16_t)(f[14] << 8 | f[15]);
+		for (unsigned int i = 12; i--;)
+			f[i + 4] = f[i];
+		f += 4;
+		len -= 4;
+		v->tags[2]++;
+	}
+	fn(opaque, f, len, tag & 0xfff);
+}
+
 static unsigned int clean_rx(struct igbvf *v, igbvf_rx_fn fn, void *opaque)
 {
 	struct igbvf_ring *r = &v->rx;
@@ -363,16 +392,15 @@ static unsigned int clean_rx(struct igbvf *v, igbvf_rx_fn fn, void *opaque)
 
 	while (n < BUDGET) {
 		volatile union igb_desc *d = &r->desc[r->clean];
-		uint32_t status = d->dw[2], len;
+		uint32_t status = d->dw[2], dw3;
 
 		if (!(status & IGB_RXD_DD))
 			break;
 		barrier();
-		len = d->dw[3];
+		dw3 = d->dw[3];
 		if (status & IGB_RXD_EOP && !(status & IGB_RXD_RXE))
-			fn(opaque, r->buf + (size_t)r->clean * IGBVF_BUF,
-			   len & 0xffff,
-			   status & IGB_RXD_VP ? (uint16_t)(len >> 16) : 0);
+			deliver(v, r->buf + (size_t)r->clean * IGBVF_BUF,
+				status, dw3, fn, opaque);
 		d->dw[2] = 0;
 		r->clean = next(r, r->clean);
 		n++;

@@ -47,6 +47,7 @@ struct igbvf_conf {
 struct igbvf {
 	struct igbvf_conf conf;
 	int devfn;
+	bool lb_swap; /* the I350's tags of looped-back frames */
 	volatile uint8_t *bar;
 	uint8_t mac[6], perm[6];
 
@@ -67,6 +68,7 @@ struct igbvf {
 	/* For the console. */
 	uint64_t links_up, links_down, reinits, reset_fails, mac_changes;
 	uint64_t mbx_timeouts, tails, refills, irqs[3];
+	uint64_t tags[3]; /* in descriptor, looped-back, left in the frame */
 	uint64_t heads, bad_heads; /* compact: looks, and steps back */
 	uint32_t last_head;
 };

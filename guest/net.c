@@ -22,6 +22,9 @@ static void print_device(void)
 	       vf.link, vf.links_up, vf.links_down, vf.reinits, vf.reset_fails,
 	       vf.mac_changes, vf.mbx_timeouts, vf.tails, vf.refills,
 	       vf.irqs[0], vf.irqs[1], vf.irqs[2]);
+	if (vf.conf.vlan)
+		printf("N tagged=%lu looped=%lu inframe=%lu\n", vf.tags[0],
+		       vf.tags[1], vf.tags[2]);
 	if (vf.conf.compact)
 		printf("H heads=%lu bad=%lu\n", vf.heads, vf.bad_heads);
 	printf("C gprc=%lu gptc=%lu gorc=%lu gotc=%lu strangers=%lu "

@@ -231,7 +231,7 @@ def ask(proc, seconds=30):
     block = {}
     # What has no end yet is no line; a migration may cut one in two, too.
     for x in proc.text().rpartition("\n")[0].splitlines():
-        if x[:2] in ("T ", "V ", "C ", "D "):
+        if x[:2] in ("T ", "V ", "C ", "D ", "N "):
             block[x[0]] = {k: int(v) for k, v in
                            re.findall(r"(\w+)=(-?\d+)", x)}
     return block

@@ -14,7 +14,7 @@
 #include "cli/opt.h"
 #include "ctl/ctl.h"
 #include "igb/gen.h"
-#include "migrate/manifest.h"
+#include "netdev/netvf.h"
 
 static const struct opt_usage usage = {
 	.synopsis = "caps [OPTIONS]",
@@ -61,7 +61,8 @@ static const char *link_name(const char *bdf, const char *attr, char *buf,
 }
 
 static json_t *entry(const char *name, const struct gen *g,
-		     enum mig_backing backing, const char *pf, const char *why)
+		     enum mig_backing backing, bool ours, const char *pf,
+		     const char *why)
 {
 	return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, "
 			 "s:b, s:s}",
@@ -69,8 +70,8 @@ static json_t *entry(const char *name, const struct gen *g,
 			 "family", g->type, "type", g->version, "version", 1,
 			 "api", 0, "queues", (int)g->vf_queues, "vectors",
 			 (int)g->vf_vectors, "features",
-			 (json_int_t)MIG_FEAT_KNOWN, "pf", pf, "usable",
-			 why[0] == '\0', "reason", why);
+			 (json_int_t)netvf_features(g, ours), "pf", pf,
+			 "usable", why[0] == '\0', "reason", why);
 }
 
 static const char *why_not(const char *bdf, char *buf, size_t size)
@@ -106,7 +107,7 @@ static void list_pci(json_t *list)
 		snprintf(pf, sizeof(pf), "%s",
 			 link_name(de->d_name, "physfn", link, sizeof(link)));
 		json_array_append_new(
-			list, entry(de->d_name, g, MIG_HARDWARE, pf,
+			list, entry(de->d_name, g, MIG_HARDWARE, false, pf,
 				    why_not(de->d_name, why, sizeof(why))));
 	}
 	if (d)
@@ -138,7 +139,7 @@ static void list_pf(json_t *list, const json_t *st)
 					    strncmp(device, "vfio-user:", 10)
 						    ? MIG_HARDWARE
 						    : MIG_SOFTWARE,
-					    device, why));
+					    true, device, why));
 	}
 }
 

@@ -279,6 +279,7 @@ static json_t *vf_json(const struct pf *pf, unsigned int n)
 					    (json_int_t)c->announced,
 					    "unannounced",
 					    (json_int_t)c->unannounced));
+	json_object_set_new(o, "keeps_tags", json_boolean(v->keep_tags));
 	json_object_update_new(
 		o, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "requests",
 			     (json_int_t)c->requests, "refused",

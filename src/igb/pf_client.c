@@ -49,6 +49,7 @@ struct client {
 	pf_event_fn fn;
 	void *opaque;
 	struct mbx_state state; /* what the VF has been granted */
+	bool keep_tags;
 };
 
 static struct client *client(struct pf_port *p)
@@ -102,6 +103,15 @@ static int send_listen(struct client *c, bool on)
 	const struct pf_msg m = { .type = PF_MSG_LISTEN,
 				  .seq = next_seq(c),
 				  .on = on };
+
+	return client_send(c, &m);
+}
+
+static int send_tags(struct client *c)
+{
+	const struct pf_msg m = { .type = PF_MSG_TAGS,
+				  .seq = next_seq(c),
+				  .on = c->keep_tags };
 
 	return client_send(c, &m);
 }
@@ -190,7 +200,7 @@ static void claimed(struct client *c, const struct pf_msg *m)
 	c->lost = !m->running;
 	c->stage = RESTORING;
 	log_info("PF driver %s is back", c->path);
-	if (restore(&c->port, &c->state, restored, c) < 0)
+	if (send_tags(c) < 0 || restore(&c->port, &c->state, restored, c) < 0)
 		disconnect(c, "does not take what the VF was granted");
 }
 
@@ -355,12 +365,21 @@ static int announce(struct pf_port *p)
 	return client_send(c, &m);
 }
 
+static int keep_tags(struct pf_port *p, bool keep)
+{
+	struct client *c = client(p);
+
+	c->keep_tags = keep;
+	return c->stage == UP ? send_tags(c) : 0;
+}
+
 static const struct pf_port_ops ops = {
 	.close = client_close,
 	.listen = client_listen,
 	.ask = ask,
 	.restore = restore,
 	.announce = announce,
+	.keep_tags = keep_tags,
 };
 
 /* ---- opening ---- */

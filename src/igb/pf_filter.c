@@ -95,7 +95,10 @@ static void add_rx_mode(const struct pf *pf, struct pf_filters *f,
 	uint32_t v = s->frame | IGB_VMOLR_LPE | IGB_VMOLR_AUPE | IGB_VMOLR_BAM |
 		     IGB_VMOLR_STRCRC;
 
-	if (pf->gen->dvmolr)
+	/* Where frames to several pools have one switch, all go with the one. */
+	if (pf->vf[vf].keep_tags)
+		f->rplolr = 0;
+	else if (pf->gen->dvmolr)
 		f->dvmolr[vf] = IGB_DVMOLR_STRVLAN;
 	else
 		v |= IGB_VMOLR_STRVLAN;
@@ -118,6 +121,7 @@ static int compute(const struct pf *pf, struct pf_filters *f, unsigned int vf,
 	memset(f, 0, sizeof(*f));
 	memcpy(f->mta, pf->mta_kept, sizeof(f->mta));
 	f->txswc = IGB_TXSWC_LOOPBACK;
+	f->rplolr = pf->gen->dvmolr ? 0 : IGB_RPLOLR_STRVLAN;
 	/* Untagged frames need no entry, tagged 0 needs the VFTA bit. */
 	f->vfta[0] = 1;
 	for (unsigned int n = 0; ret == 0 && n < pf->nvfs; n++) {
@@ -189,6 +193,7 @@ int pf_filters_write(struct pf *pf)
 		on |= (uint32_t)pf->vf[i].st.cts << i;
 	}
 	update(pf, pf->gen->txswc, &pf->hw.txswc, f.txswc, 1);
+	update(pf, IGB_RPLOLR, &pf->hw.rplolr, f.rplolr, 1);
 	/* A VF's reset clears its bits behind our back: always written. */
 	pf_wr(pf, IGB_VFTE, on | pf_tx_pools(pf));
 	pf_wr(pf, IGB_VFRE, on);
@@ -215,6 +220,9 @@ void pf_filters_read(struct pf *pf)
 			h->dvmolr[i] = pf_rd(pf, IGB_DVMOLR(i));
 	}
 	h->txswc = pf_rd(pf, pf->gen->txswc);
+	/* The I350 has none. */
+	if (!pf->gen->dvmolr)
+		h->rplolr = pf_rd(pf, IGB_RPLOLR);
 }
 
 static void mac_of_rar(const struct pf_filters *h, unsigned int i, uint8_t *mac)
@@ -257,6 +265,9 @@ static void inherit_vf(struct pf *pf, unsigned int n, uint32_t on)
 		    h->vlvf[i] >> (IGB_VLVF_POOL_SHIFT + n) & 1)
 			s->vlan[vid / 64] |= 1ull << vid % 64;
 	}
+	pf->vf[n].keep_tags = pf->gen->dvmolr
+				      ? !(h->dvmolr[n] & IGB_DVMOLR_STRVLAN)
+				      : !(h->vmolr[n] & IGB_VMOLR_STRVLAN);
 	s->frame = (uint16_t)(h->vmolr[n] & IGB_VMOLR_RLPML);
 	if (s->frame < MBX_FRAME_MIN || s->frame > MBX_FRAME_MAX)
 		s->frame = MBX_FRAME_DEFAULT;

@@ -125,7 +125,6 @@ static void switch_on(struct pf *pf)
 	pf_wr(pf, IGB_MRQC, IGB_MRQC_VMDQ);
 	/* What no filter wants goes to nobody. */
 	pf_wr(pf, IGB_VT_CTL, IGB_VT_CTL_DIS_DEFAULT | IGB_VT_CTL_REPL);
-	pf_wr(pf, IGB_RPLOLR, IGB_RPLOLR_STRVLAN);
 	pf_wr(pf, IGB_RLPML, MBX_FRAME_MAX);
 	/* A VF that refills too slowly must not stop the others. */
 	pf_wr(pf, IGB_QDE, (1u << pf->gen->pf_queues) - 1);

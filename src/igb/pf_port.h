@@ -82,6 +82,14 @@ struct pf_port_ops {
 	 * few rounds of RARP, sent by the driver.  Nothing is answered.
 	 */
 	int (*announce)(struct pf_port *p);
+
+	/*
+	 * Leave VLAN tags in the frames the VF receives, or take them out
+	 * into descriptors as usual.  Stays over resets, ends with the claim.
+	 * For a driver that would misread the tag of a looped-back frame,
+	 * which generations write in another byte order.
+	 */
+	int (*keep_tags)(struct pf_port *p, bool keep);
 };
 
 /* Implementations embed it as their first member. */

@@ -19,6 +19,7 @@ struct pf_vf {
 	void *opaque;
 	struct pf_vf_counts counts;
 	const char *last_refusal;
+	bool keep_tags;	    /* in frames, not in descriptors */
 	bool inherited;	    /* from the driver before; not claimed yet */
 	uint64_t last_nack; /* ns */
 	uint64_t last_ack;
@@ -40,6 +41,7 @@ struct pf_filters {
 	uint32_t vmolr[IGB_POOLS];
 	uint32_t dvmolr[IGB_POOLS];
 	uint32_t txswc;
+	uint32_t rplolr; /* 82576: frames to several pools */
 };
 
 struct pf {

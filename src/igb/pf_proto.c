@@ -19,6 +19,7 @@ size_t pf_msg_encode(const struct pf_msg *m, void *buf)
 		put_u32(&o, m->vf);
 		put_str(&o, m->who);
 		break;
+	case PF_MSG_TAGS:
 	case PF_MSG_LISTEN: put_u8(&o, m->on); break;
 	case PF_MSG_ASK:
 		for (unsigned int i = 0; i < MBX_WORDS; i++)
@@ -79,6 +80,7 @@ int pf_msg_decode(struct pf_msg *m, const void *buf, size_t len)
 		m->vf = get_u32(&in);
 		get_str(&in, m->who, sizeof(m->who));
 		break;
+	case PF_MSG_TAGS:
 	case PF_MSG_LISTEN: m->on = get_bool(&in); break;
 	case PF_MSG_ASK:
 		m->words.len = MBX_WORDS;

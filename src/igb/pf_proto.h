@@ -25,6 +25,7 @@ enum pf_msg_type {
 	PF_MSG_ASK = 3,	     /* VM: words; answered by VERDICT */
 	PF_MSG_RESTORE = 4,  /* VM: state; answered by VERDICT */
 	PF_MSG_ANNOUNCE = 5, /* VM: tell the switches; not answered */
+	PF_MSG_TAGS = 6,     /* VM: leave VLAN tags in frames; not answered */
 	PF_MSG_CLAIMED = 16, /* answer to CLAIM */
 	PF_MSG_VERDICT = 17,
 	PF_MSG_EVENT = 18, /* the callback */
@@ -35,7 +36,7 @@ struct pf_msg {
 	enum pf_msg_type type;
 	uint32_t seq;	/* of the request, and of its answer; EVENT: 0 */
 	uint32_t vf;	/* CLAIM, CLAIMED */
-	bool on;	/* LISTEN */
+	bool on;	/* LISTEN, TAGS */
 	bool running;	/* CLAIMED: VFs kept their state (pf_was_running) */
 	bool link;	/* CLAIMED */
 	uint8_t mac[6]; /* CLAIMED */

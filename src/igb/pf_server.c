@@ -139,6 +139,7 @@ static void serve(struct conn *c, const struct pf_msg *m)
 	case PF_MSG_RESTORE:
 		ret = c->port->ops->restore(c->port, &m->state, on_verdict, c);
 		break;
+	case PF_MSG_TAGS: ret = c->port->ops->keep_tags(c->port, m->on); break;
 	case PF_MSG_ANNOUNCE: ret = c->port->ops->announce(c->port); break;
 	default: ret = -EBADMSG; /* one of ours, sent back */
 	}

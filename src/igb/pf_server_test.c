@@ -463,6 +463,7 @@ static void messages_survive_the_wire(void **s)
 		  .event = { .kind = PF_EV_MTU, .frame = 9000 } },
 		{ .type = PF_MSG_ERROR, .code = -EBUSY, .text = "no" },
 		{ .type = PF_MSG_ANNOUNCE },
+		{ .type = PF_MSG_TAGS, .on = true },
 	};
 
 	mbx_state_init(&all[3].state, mac_a);

@@ -518,6 +518,43 @@ static void a_running_device_is_taken_over(void **s)
 	stop(b);
 }
 
+/* For a guest that would misread the tags of looped-back frames. */
+static void tags_are_left_in_frames(void **s)
+{
+	struct bench *b = start(IGB_DEV_82576, NULL);
+	struct pf_port *p = claim(b, 1);
+
+	assert_int_equal(reg(b, IGB_RPLOLR), IGB_RPLOLR_STRVLAN);
+	assert_int_equal(p->ops->keep_tags(p, true), 0);
+	assert_int_equal(reg(b, IGB_VMOLR(1)) & IGB_VMOLR_STRVLAN, 0);
+	assert_true(reg(b, IGB_VMOLR(0)) & IGB_VMOLR_STRVLAN);
+	/* Frames to several VFs have one switch for all. */
+	assert_int_equal(reg(b, IGB_RPLOLR), 0);
+	/* A grant, or a reset of the VF, changes nothing about it. */
+	assert_true(ask(b, p, REQ(.op = MBX_OP_RESET)));
+	fake_igb_vf_write(&b->d, 1, IGBVF_CTRL, IGB_CTRL_RST);
+	spin(b);
+	assert_int_equal(reg(b, IGB_VMOLR(1)) & IGB_VMOLR_STRVLAN, 0);
+	assert_int_equal(p->ops->keep_tags(p, false), 0);
+	assert_true(reg(b, IGB_VMOLR(1)) & IGB_VMOLR_STRVLAN);
+	assert_int_equal(reg(b, IGB_RPLOLR), IGB_RPLOLR_STRVLAN);
+	/* It ends with the claim. */
+	assert_int_equal(p->ops->keep_tags(p, true), 0);
+	pf_port_close(p);
+	assert_true(reg(b, IGB_VMOLR(1)) & IGB_VMOLR_STRVLAN);
+	assert_int_equal(reg(b, IGB_RPLOLR), IGB_RPLOLR_STRVLAN);
+	stop(b);
+
+	b = start(IGB_DEV_I350, NULL);
+	p = claim(b, 1);
+	assert_int_equal(p->ops->keep_tags(p, true), 0);
+	assert_int_equal(reg(b, IGB_DVMOLR(1)), 0);
+	assert_int_equal(reg(b, IGB_DVMOLR(0)), IGB_DVMOLR_STRVLAN);
+	assert_int_equal(reg(b, IGB_RPLOLR), 0);
+	pf_port_close(p);
+	stop(b);
+}
+
 static void claims_are_exclusive(void **s)
 {
 	struct bench *b = start(IGB_DEV_82576, NULL);
@@ -572,6 +609,7 @@ int main(void)
 		cmocka_unit_test(unheard_vfs_are_answered_in_place),
 		cmocka_unit_test(host_events_reach_the_callbacks),
 		cmocka_unit_test(a_running_device_is_taken_over),
+		cmocka_unit_test(tags_are_left_in_frames),
 		cmocka_unit_test(claims_are_exclusive),
 		cmocka_unit_test(status_tells_refusals),
 	};

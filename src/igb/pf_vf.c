@@ -263,6 +263,7 @@ void pf_vf_drop(struct pf *pf, unsigned int vf)
 	v->fn = NULL;
 	v->port = NULL;
 	v->inherited = false;
+	v->keep_tags = false;
 	v->who[0] = 0;
 	mbx_state_init(&v->st, NULL);
 	assign_mac(pf, vf, &v->st);
@@ -363,12 +364,24 @@ static int local_announce(struct pf_port *p)
 	return pf ? pf_announce(pf, p->vf) : -ENODEV;
 }
 
+static int local_keep_tags(struct pf_port *p, bool keep)
+{
+	struct pf *pf = local(p)->pf;
+
+	if (!pf)
+		return -ENODEV;
+	pf->vf[p->vf].keep_tags = keep;
+	trace_add(pf->trace, p->vf, "pf-keep-tags", "", 0, keep);
+	return pf_filters_write(pf);
+}
+
 static const struct pf_port_ops local_ops = {
 	.close = local_close,
 	.listen = local_listen,
 	.ask = local_ask,
 	.restore = local_restore,
 	.announce = local_announce,
+	.keep_tags = local_keep_tags,
 };
 
 static int pick_vf(struct pf *pf, unsigned int *vf, struct err *e)

@@ -39,7 +39,21 @@ struct mig_device {
 #define MIG_FEAT_PROMISC   (1ull << 2)
 #define MIG_FEAT_JUMBO	   (1ull << 3)
 #define MIG_FEAT_MULTIQ	   (1ull << 4)
-#define MIG_FEAT_KNOWN	   0x1full
+/*
+ * The tag of a VLAN frame that came from another VF of the same card is in
+ * this byte order, or is left in the frame: a guest with VLANs needs the
+ * order of the generation it probed.
+ */
+#define MIG_FEAT_LB_TAG_LE (1ull << 5)
+#define MIG_FEAT_LB_TAG_BE (1ull << 6)
+#define MIG_FEAT_KNOWN	   0x7full
+#define MIG_FEAT_NAMES                                                    \
+	{                                                                 \
+		"VLANs", "multicast", "promiscuous mode", "jumbo frames", \
+			"several queues",                                 \
+			"little-endian tags of looped-back frames",       \
+			"big-endian tags of looped-back frames"           \
+	}
 
 struct mig_ram {
 	uint64_t gpa, size, page; /* bytes */

@@ -50,6 +50,7 @@ static const char *lacking(const struct mig_device *dev,
 			   const struct mig_device *offer, char *buf,
 			   size_t size)
 {
+	static const char *const names[] = MIG_FEAT_NAMES;
 	uint64_t missing = dev->features & ~offer->features;
 
 	if (offer->backing == MIG_NONE)
@@ -67,8 +68,8 @@ static const char *lacking(const struct mig_device *dev,
 		return buf;
 	}
 	if (missing) {
-		snprintf(buf, size, "'%s' lacks features 0x%" PRIx64,
-			 offer->name, missing);
+		snprintf(buf, size, "'%s' lacks %s, which the guest uses",
+			 offer->name, names[__builtin_ctzll(missing)]);
 		return buf;
 	}
 	if (offer->queues < dev->queues) {

@@ -72,7 +72,16 @@ static void what_is_lacking_is_said(void **state)
 	offer.features = MIG_FEAT_KNOWN & ~MIG_FEAT_JUMBO;
 	mig_decide(&d, &dev, &offer, &policy);
 	assert_int_equal(d.action, MIG_REFUSE);
-	assert_string_equal(d.reason, "'x' lacks features 0x8");
+	assert_string_equal(d.reason,
+			    "'x' lacks jumbo frames, which the guest uses");
+
+	/* A guest with VLANs, and nobody there who leaves tags in frames. */
+	offer.features = MIG_FEAT_KNOWN & ~MIG_FEAT_LB_TAG_LE;
+	mig_decide(&d, &dev, &offer, &policy);
+	assert_int_equal(d.action, MIG_REFUSE);
+	assert_string_equal(d.reason,
+			    "'x' lacks little-endian tags of looped-back "
+			    "frames, which the guest uses");
 
 	offer = dev;
 	strcpy(offer.family, "ixgbe");

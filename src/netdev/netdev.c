@@ -133,6 +133,33 @@ static int open_mailbox(struct netdev *nd, struct netvf *vf, struct err *e)
 	return vdev_mbx_open(&nd->mbx, nd->vdev, &c, e);
 }
 
+/* Its own generation, which it probed and keeps. */
+static const struct gen *identity(const struct netdev *nd)
+{
+	return gen_by_name(vdev_get_model(nd->vdev)->name);
+}
+
+/*
+ * The guest's driver reads the tag of a looped-back frame in the byte order
+ * of the generation it probed.  On one that writes it the other way round
+ * tags stay in the frames, where stacks find them as well; without a PF
+ * driver that can do so there must be no VLANs.  Reading wrong would deliver
+ * frames to a network they are not of.
+ */
+static int suit(struct netdev *nd, struct netvf *vf, struct err *e)
+{
+	const struct gen *g = identity(nd);
+	bool differs = g && g->lb_vlan_be != vf->gen->lb_vlan_be;
+	int ret = 0;
+
+	if (vf->port)
+		ret = vf->port->ops->keep_tags(vf->port, differs);
+	else if (nd->mbx)
+		vdev_mbx_refuse_vlans(nd->mbx, differs);
+	trace(nd, "keep-tags", differs);
+	return ret < 0 ? err_sys(e, ret, "%s: the PF driver", nd->name) : 0;
+}
+
 int netdev_attach(struct netdev *nd, struct netvf *vf, struct err *e)
 {
 	int ret = vdev_bind(nd->vdev, vf->pdev, vf->backing, e);
@@ -141,7 +168,11 @@ int netdev_attach(struct netdev *nd, struct netvf *vf, struct err *e)
 		return ret;
 	vf->pdev = NULL;
 	ret = open_mailbox(nd, vf, e);
+	if (ret == 0)
+		ret = suit(nd, vf, e);
 	if (ret < 0) {
+		vdev_mbx_close(nd->mbx);
+		nd->mbx = NULL;
 		vf->pdev = vdev_unbind(nd->vdev);
 		return ret;
 	}
@@ -191,13 +222,46 @@ int netdev_movable(struct netdev *nd, struct err *e)
 	return 0;
 }
 
+static uint16_t used_queues(struct netdev *nd)
+{
+	struct igb_vf_state st;
+
+	if (netdev_orphaned(nd) || igb_vf_read(vdev_pdev(nd->vdev), &st) < 0)
+		return 1;
+	return igb_vf_enabled(&st) & (IGB_RXQ(1) | IGB_TXQ(1)) ? 2 : 1;
+}
+
+static uint64_t used_features(struct netdev *nd)
+{
+	const struct gen *g = identity(nd);
+	uint64_t f = 0, vlans;
+	struct mbx_state s;
+
+	if (!nd->mbx)
+		return 0;
+	vdev_mbx_get_state(nd->mbx, &s);
+	vlans = s.vlan[0] & ~1ull; /* 0 is no VLAN, but a priority */
+	for (size_t i = 1; i < ARRAY_SIZE(s.vlan); i++)
+		vlans |= s.vlan[i];
+	if (vlans)
+		f |= MIG_FEAT_VLAN | (g && g->lb_vlan_be ? MIG_FEAT_LB_TAG_BE
+							 : MIG_FEAT_LB_TAG_LE);
+	if (s.nhashes)
+		f |= MIG_FEAT_MULTICAST;
+	if (s.promisc)
+		f |= MIG_FEAT_PROMISC;
+	if (s.frame > MBX_FRAME_DEFAULT)
+		f |= MIG_FEAT_JUMBO;
+	return f;
+}
+
 void netdev_describe(struct netdev *nd, struct mig_device *out)
 {
 	netvf_describe(nd->vf, out);
 	snprintf(out->name, sizeof(out->name), "%s", nd->name);
 	/* What the guest uses, not what the VF could. */
-	out->queues = 1;
-	out->features = 0;
+	out->queues = used_queues(nd);
+	out->features = used_features(nd);
 	snprintf(out->model, sizeof(out->model), "%s",
 		 vdev_get_model(nd->vdev)->name);
 }
@@ -578,6 +642,9 @@ static int reattach(struct netdev *nd, struct netvf *vf, const uint8_t *state,
 	ret = vdev_mbx_set_port(nd->mbx, vf->port);
 	if (ret < 0)
 		return err_sys(e, ret, "%s: the PF driver", nd->name);
+	ret = suit(nd, vf, e);
+	if (ret < 0)
+		return ret;
 	wire_in_init(&in, state, len);
 	return netdev_load(nd, &in, e);
 }

@@ -125,6 +125,16 @@ void netvf_close(struct netvf *vf)
 	free(vf);
 }
 
+uint64_t netvf_features(const struct gen *g, bool pf_driver)
+{
+	const uint64_t tags = MIG_FEAT_LB_TAG_LE | MIG_FEAT_LB_TAG_BE;
+
+	if (pf_driver)
+		return MIG_FEAT_KNOWN;
+	return (MIG_FEAT_KNOWN & ~tags) |
+	       (g->lb_vlan_be ? MIG_FEAT_LB_TAG_BE : MIG_FEAT_LB_TAG_LE);
+}
+
 void netvf_describe(const struct netvf *vf, struct mig_device *out)
 {
 	static const enum mig_backing backing[] = {
@@ -136,7 +146,7 @@ void netvf_describe(const struct netvf *vf, struct mig_device *out)
 	*out = (struct mig_device){
 		.version = 1,
 		.queues = (uint16_t)vf->gen->vf_queues,
-		.features = MIG_FEAT_KNOWN,
+		.features = netvf_features(vf->gen, vf->port != NULL),
 		.backing = backing[vf->backing],
 	};
 	snprintf(out->name, sizeof(out->name), "%.63s", vf->spec);

@@ -45,6 +45,12 @@ int netvf_open(struct netvf **out, const char *spec, const char *who,
 	       struct loop *l, struct trace *t, struct err *e);
 void netvf_close(struct netvf *vf); /* NULL is fine */
 
+/*
+ * What migration may count on.  A PF driver of ours can leave tags in
+ * frames, and then their byte order is nobody's concern.
+ */
+uint64_t netvf_features(const struct gen *g, bool pf_driver);
+
 /* What it is, for the decision before a migration. */
 void netvf_describe(const struct netvf *vf, struct mig_device *out);
 

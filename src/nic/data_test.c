@@ -333,6 +333,19 @@ static void tags_in_and_out(void **state)
 		assert_int_equal(igb_rxd_vlan(d), m ? 0x2361 : 0x6123);
 		assert_int_equal(pkt_get16(data + 12), 0x0800);
 
+		/* To several: the 82576 asks another register. */
+		p.frame[0] |= 1;
+		fx_wr(p.x, NIC_PF, IGB_VMOLR(1),
+		      fx_rd(p.x, NIC_PF, IGB_VMOLR(1)) | IGB_VMOLR_MPME);
+		d = pass(&p, len, IGB_TXD_VLE, IGB_TXD_IXSM | IGB_TXD_TXSM,
+			 &data);
+		assert_int_equal(!(d->dw[2] & IGB_RXD_VP), !m);
+		fx_wr(p.x, NIC_PF, IGB_RPLOLR, IGB_RPLOLR_STRVLAN);
+		d = pass(&p, len, IGB_TXD_VLE, IGB_TXD_IXSM | IGB_TXD_TXSM,
+			 &data);
+		assert_true(d->dw[2] & IGB_RXD_VP);
+		p.frame[0] &= 0xfe;
+
 		/* From the wire it is little-endian in both. */
 		memmove(p.frame + 16, p.frame + 12, len - 12);
 		pkt_put16(p.frame + 12, 0x8100);

@@ -122,12 +122,16 @@ struct nic_rxq *nic_rx_queue(struct nic *nic, const struct nic_frame *f,
 	return r;
 }
 
-static bool strips_tag(struct nic *nic, const struct nic_rxq *r)
+static bool strips_tag(struct nic *nic, const struct nic_rxq *r,
+		       const struct nic_frame *f)
 {
 	if (!nic_pooled(nic))
 		return REG(nic, IGB_CTRL) & IGB_CTRL_VME;
 	if (nic->m->strvlan_in_dvmolr)
 		return r->dvmolr & IGB_DVMOLR_STRVLAN;
+	/* What may be for several pools goes by a register of its own. */
+	if (f->data[0] & 1 && REG(nic, IGB_VT_CTL) & IGB_VT_CTL_REPL)
+		return REG(nic, IGB_RPLOLR) & IGB_RPLOLR_STRVLAN;
 	return REG(nic, IGB_VMOLR(r->q.pool)) & IGB_VMOLR_STRVLAN;
 }
 
@@ -343,7 +347,7 @@ void nic_rx_put(struct nic *nic, struct nic_rxq *r, const struct nic_frame *f,
 		const struct nic_rss *rss)
 {
 	struct layout l = { .type = r->srrctl & IGB_SRRCTL_DESCTYPE };
-	bool strip = f->p.vlan && strips_tag(nic, r);
+	bool strip = f->p.vlan && strips_tag(nic, r, f);
 	uint32_t done = 0;
 	struct pieces c;
 

@@ -293,6 +293,13 @@ int vdev_mbx_set_port(struct vdev_mbx *m, struct pf_port *port)
 	return listen_port(m, &e);
 }
 
+void vdev_mbx_refuse_vlans(struct vdev_mbx *m, bool refuse)
+{
+	vdev_lock(m->v);
+	m->no_vlans = refuse;
+	vdev_unlock(m->v);
+}
+
 /* ---- quiescing ---- */
 
 #define NOTIFY(name, which)                                     \

@@ -75,6 +75,13 @@ void vdev_mbx_close(struct vdev_mbx *m);
  */
 int vdev_mbx_set_port(struct vdev_mbx *m, struct pf_port *port);
 
+/*
+ * Refuse VLANs from now on: the guest would misread the tags of looped-back
+ * frames and deliver them to another network, and nobody can leave the tags
+ * in the frames.
+ */
+void vdev_mbx_refuse_vlans(struct vdev_mbx *m, bool refuse);
+
 /* The callback; public for tests and for the trace's sake. */
 void vdev_mbx_callback(void *m, const struct pf_event *ev);
 

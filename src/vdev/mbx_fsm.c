@@ -212,6 +212,15 @@ static enum mbx_st serve(struct vdev_mbx *m)
 	}
 	if (!m->state.cts && !r->before_reset)
 		return refuse(m);
+	if (m->no_vlans && m->meaning.op == MBX_OP_VLAN && m->meaning.add &&
+	    m->meaning.vid) {
+		log_limited(&m->limit, LOG_WARN,
+			    "%s: VLAN %u refused: the hardware is of another "
+			    "generation, and its PF driver cannot leave tags "
+			    "in frames",
+			    vdev_name(m->v), m->meaning.vid);
+		return refuse(m);
+	}
 	if (m->conf.mode == VDEV_MBX_KERNEL)
 		return mbx_forward(m) ? ST_ASKED : refuse(m);
 	if (!m->conf.port)

@@ -64,6 +64,7 @@ struct vdev_mbx {
 	uint32_t pending; /* POST_* not said yet */
 	bool listening;
 	bool quiesced;
+	bool no_vlans;	/* requests for them are refused */
 	bool resetting; /* the guest wrote CTRL.RST in this episode */
 	uint32_t polls; /* status reads since the request (HELD) */
 	uint32_t said;	/* what the word in POSTED is about */

@@ -372,6 +372,36 @@ static void an_exchange_is_one_episode(void **s)
 	stop(b);
 }
 
+/* Where tags would be misread and nobody can help it. */
+static void vlans_can_be_refused(void **s)
+{
+	struct bench *b = start(1);
+	struct vm *vm = &b->vm[0];
+
+	assert_int_equal(up(vm, mac_a), 0);
+	vdev_mbx_refuse_vlans(vm->m, true);
+	assert_int_equal(
+		guest_request(&vm->g,
+			      REQ(.op = MBX_OP_VLAN, .vid = 100, .add = true),
+			      NULL),
+		-EACCES);
+	/* No VLAN, and one to be rid of. */
+	assert_int_equal(guest_request(&vm->g,
+				       REQ(.op = MBX_OP_VLAN, .add = true),
+				       NULL),
+			 0);
+	assert_int_equal(
+		guest_request(&vm->g, REQ(.op = MBX_OP_VLAN, .vid = 100), NULL),
+		0);
+	vdev_mbx_refuse_vlans(vm->m, false);
+	assert_int_equal(
+		guest_request(&vm->g,
+			      REQ(.op = MBX_OP_VLAN, .vid = 100, .add = true),
+			      NULL),
+		0);
+	stop(b);
+}
+
 static void every_request_works(void **s)
 {
 	struct bench *b = start(1);
@@ -1461,6 +1491,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_exchange_is_one_episode),
+		cmocka_unit_test(vlans_can_be_refused),
 		cmocka_unit_test(every_request_works),
 		cmocka_unit_test(nothing_is_served_before_a_reset),
 		cmocka_unit_test(no_exchange_no_intercept),

@@ -12,6 +12,7 @@
 | D7 | failure after deletion | failure_after_deletion, rebind_that_fails |
 | D7 | one of several devices | one_of_two |
 | D7 | software or refusal, as the policy says | plan_test.c, lab: generations |
+| - | what differs in the data: VLAN tags of looped-back frames | vlans_* |
 | - | the guest's counters never jump | from_*, rebind_that_fails |
 
 usage: generations_test.py BUILD [CASE...]
@@ -308,8 +309,49 @@ def rebind_that_fails(rig):
     counters(vm)
 
 
+def vlans(rig, models):
+    """Frames with a tag between two VFs of one card of another generation.
+
+    Each generation writes the tag of such a frame in its own byte order, and
+    the guest reads the order of the one it probed.
+    """
+    a, b, vm, peer = pair(rig, models=models, more=QUICK + " vlan=291")
+    inc = b.receive("mover", vf=0)
+    a.migrate("mover", inc)
+    flows(inc, peer)
+    vfs = b.status("pf0")["vfs"]
+    check("tags stay in the frames of the guest that moved, and only there",
+          [v["keeps_tags"] for v in vfs[:2]] == [True, False], vfs)
+    n, m = ask(inc)["N"], ask(peer)["N"]
+    check("it finds them there, none was looped back into a descriptor",
+          n["inframe"] > 100 and n["looped"] == 0, n)
+    # The 82576 has one switch for all VFs' broadcasts.
+    check("the other finds them where they always were", m["looped"] > 100 and
+          m["inframe"] <= (models[1] == "82576") * m["looped"] / 4, m)
+    clean(inc, peer)
+    # Home again, they go by descriptor as before.
+    back = a.receive("mover", vf=0)
+    b.migrate("mover", back)
+    flows(back, peer)
+    check("no tag is left in frames here", not a.status("pf0")["vfs"][0][
+        "keeps_tags"])
+    was = ask(back)["N"]["inframe"]
+    flows(back, peer)
+    check("not one more", ask(back)["N"]["inframe"] == was)
+    clean(back, peer)
+
+
+def vlans_82576(rig):
+    vlans(rig, ["82576", "i350"])
+
+
+def vlans_i350(rig):
+    vlans(rig, ["i350", "82576"])
+
+
 CASES = [decided, equal_82576, equal_i350, from_82576, from_i350,
-         requests_in_flight, failure_after_deletion, rebind_that_fails]
+         requests_in_flight, failure_after_deletion, rebind_that_fails,
+         vlans_82576, vlans_i350]
 
 if __name__ == "__main__":
     sys.exit(main(CASES, "generations-test"))
