@@ -25,8 +25,7 @@ static void make(unsigned int i)
 	v->tx.desc = dma_alloc(v->tx.n * sizeof(*v->tx.desc), PAGE);
 	v->tx.buf = dma_alloc((size_t)v->tx.n * IGBVF_BUF, PAGE);
 	v->tx.eop = dma_alloc(v->tx.n * sizeof(*v->tx.eop), 8);
-	traffic_init(&end[i], v);
-	end[i].id = i + 1;
+	traffic_init(&end[i], v, i + 1);
 	end[i].epoch = 7 + i;
 	end[i].size = 300;
 	end[i].wanted = 1;

@@ -236,6 +236,23 @@ static void update_stats(struct igbvf *v)
 
 static const uint16_t vf_ids[] = { IGB_DEV_82576_VF, IGB_DEV_I350_VF };
 
+/* The nth of the VFs, 82576 before I350; negative: there are fewer. */
+static int find(unsigned int nth)
+{
+	int devfn = -1;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(vf_ids); i++) {
+		for (unsigned int k = 0;; k++) {
+			devfn = pci_find(IGB_VENDOR_INTEL, vf_ids[i], k);
+			if (devfn < 0)
+				break;
+			if (!nth--)
+				return devfn;
+		}
+	}
+	return devfn;
+}
+
 /* The PF's choice, or any local one if it made none. */
 static void choose_mac(struct igbvf *v)
 {
@@ -250,21 +267,18 @@ static void choose_mac(struct igbvf *v)
 
 bool igbvf_open(struct igbvf *v, const struct igbvf_conf *conf)
 {
-	unsigned int nth = conf->nth;
-
 	memset(v, 0, sizeof(*v));
 	v->conf = *conf;
-	v->devfn = -1;
-	for (unsigned int i = 0; i < ARRAY_SIZE(vf_ids) && v->devfn < 0; i++)
-		v->devfn = pci_find(IGB_VENDOR_INTEL, vf_ids[i], nth);
+	v->devfn = find(conf->nth);
 	if (v->devfn < 0)
 		return false;
 	v->lb_swap = pci_read16(v->devfn, 2) == IGB_DEV_I350_VF;
+	v->irq = IGBVF_IRQ + 4 * conf->nth;
 	pci_enable(v->devfn);
 	v->bar = pci_bar(v->devfn, 0, IGBVF_BAR0_SIZE);
-	msix_set(v->devfn, 0, IGBVF_IRQ_TX, 0);
-	msix_set(v->devfn, 1, IGBVF_IRQ_RX, 0);
-	msix_set(v->devfn, 2, IGBVF_IRQ_OTHER, 0);
+	msix_set(v->devfn, 0, (uint8_t)(v->irq + IGBVF_IRQ_TX), 0);
+	msix_set(v->devfn, 1, (uint8_t)(v->irq + IGBVF_IRQ_RX), 0);
+	msix_set(v->devfn, 2, (uint8_t)(v->irq + IGBVF_IRQ_OTHER), 0);
 	msix_enable(v->devfn);
 	/* As probe does: the address first, then rings. */
 	if (!igbvf_reset_hw(v)) {
@@ -464,7 +478,7 @@ static void watchdog(struct igbvf *v)
 
 static bool fired(struct igbvf *v, unsigned int i)
 {
-	uint32_t n = irq_count[IGBVF_IRQ_TX + i];
+	uint32_t n = irq_count[v->irq + i];
 
 	if (n == v->seen[i])
 		return false;
@@ -531,12 +545,12 @@ void igbvf_idle(struct igbvf *v, uint64_t ns)
 		if (now - v->busy_at < SPIN_NS)
 			cpu_relax();
 		else
-			irq_wait(IGBVF_IRQ_OTHER, irq_count[IGBVF_IRQ_OTHER],
-				 NAP_NS);
+			irq_wait(v->irq + IGBVF_IRQ_OTHER,
+				 irq_count[v->irq + IGBVF_IRQ_OTHER], NAP_NS);
 		return;
 	}
 	/* Any of the three ends it: they differ only in their count. */
-	if (!v->napi && irq_count[IGBVF_IRQ_TX] == v->seen[0] &&
-	    irq_count[IGBVF_IRQ_OTHER] == v->seen[2])
-		irq_wait(IGBVF_IRQ_RX, v->seen[1], ns);
+	if (!v->napi && irq_count[v->irq + IGBVF_IRQ_TX] == v->seen[0] &&
+	    irq_count[v->irq + IGBVF_IRQ_OTHER] == v->seen[2])
+		irq_wait(v->irq + IGBVF_IRQ_RX, v->seen[1], ns);
 }

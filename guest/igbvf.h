@@ -19,9 +19,9 @@
 
 #define IGBVF_BUF 2048u /* bytes of a receive or transmit buffer */
 
-#define IGBVF_IRQ_TX	0x40
-#define IGBVF_IRQ_RX	0x41
-#define IGBVF_IRQ_OTHER 0x42
+/* Vectors, TX, RX and other; four on for each further device. */
+#define IGBVF_IRQ 0x40
+enum { IGBVF_IRQ_TX, IGBVF_IRQ_RX, IGBVF_IRQ_OTHER };
 
 struct igbvf_ring {
 	union igb_desc *desc;
@@ -47,7 +47,8 @@ struct igbvf_conf {
 struct igbvf {
 	struct igbvf_conf conf;
 	int devfn;
-	bool lb_swap; /* the I350's tags of looped-back frames */
+	unsigned int irq; /* first of its vectors */
+	bool lb_swap;	  /* the I350's tags of looped-back frames */
 	volatile uint8_t *bar;
 	uint8_t mac[6], perm[6];
 

@@ -9,36 +9,57 @@
 #define CONSOLE_NS 5000000ull /* a look at the console costs an exit */
 #define IDLE_NS	   1000000ull
 
-static struct igbvf vf;
-static struct traffic traffic;
+#define DEVICES 2u
+
+static struct igbvf vf[DEVICES];
+static struct traffic traffic[DEVICES]; /* each with peers of its own */
+static unsigned int devices;
 static struct dirty dirty;
 static bool quit;
 static int result;
 
-static void print_device(void)
+/* A second device's lines begin with a small letter. */
+static char letter(unsigned int i, char c)
 {
-	printf("V link=%u ups=%lu downs=%lu reinits=%lu fails=%lu macs=%lu "
+	return i ? (char)(c + 'a' - 'A') : c;
+}
+
+static void print_device(unsigned int i)
+{
+	const struct igbvf *v = &vf[i];
+
+	printf("%c link=%u ups=%lu downs=%lu reinits=%lu fails=%lu macs=%lu "
 	       "timeouts=%lu tails=%lu refills=%lu irq=%lu,%lu,%lu\n",
-	       vf.link, vf.links_up, vf.links_down, vf.reinits, vf.reset_fails,
-	       vf.mac_changes, vf.mbx_timeouts, vf.tails, vf.refills,
-	       vf.irqs[0], vf.irqs[1], vf.irqs[2]);
-	if (vf.conf.vlan)
-		printf("N tagged=%lu looped=%lu inframe=%lu\n", vf.tags[0],
-		       vf.tags[1], vf.tags[2]);
-	if (vf.conf.compact)
-		printf("H heads=%lu bad=%lu\n", vf.heads, vf.bad_heads);
-	printf("C gprc=%lu gptc=%lu gorc=%lu gotc=%lu strangers=%lu "
+	       letter(i, 'V'), v->link, v->links_up, v->links_down, v->reinits,
+	       v->reset_fails, v->mac_changes, v->mbx_timeouts, v->tails,
+	       v->refills, v->irqs[0], v->irqs[1], v->irqs[2]);
+	if (v->conf.vlan)
+		printf("%c tagged=%lu looped=%lu inframe=%lu\n", letter(i, 'N'),
+		       v->tags[0], v->tags[1], v->tags[2]);
+	if (v->conf.compact)
+		printf("%c heads=%lu bad=%lu\n", letter(i, 'H'), v->heads,
+		       v->bad_heads);
+	printf("%c gprc=%lu gptc=%lu gorc=%lu gotc=%lu strangers=%lu "
 	       "probes=%lu\n",
-	       vf.stat[STAT_GPRC], vf.stat[STAT_GPTC], vf.stat[STAT_GORC],
-	       vf.stat[STAT_GOTC], traffic.strangers, traffic.probes);
+	       letter(i, 'C'), v->stat[STAT_GPRC], v->stat[STAT_GPTC],
+	       v->stat[STAT_GORC], v->stat[STAT_GOTC], traffic[i].strangers,
+	       traffic[i].probes);
 }
 
 static void print_all(void)
 {
-	traffic_print(&traffic);
-	print_device();
+	for (unsigned int i = 0; i < devices; i++) {
+		traffic_print(&traffic[i], letter(i, 'T'));
+		print_device(i);
+	}
 	dirty_print(&dirty);
 	printf("S t=%lu\n", now_ns() / 1000000);
+}
+
+static void set_traffic(bool on)
+{
+	for (unsigned int i = 0; i < devices; i++)
+		traffic[i].on = on;
 }
 
 static void do_stat(uint64_t v)
@@ -48,13 +69,13 @@ static void do_stat(uint64_t v)
 
 static void do_stop(uint64_t v)
 {
-	traffic.on = false;
+	set_traffic(false);
 	printf("O stopped\n");
 }
 
 static void do_start(uint64_t v)
 {
-	traffic.on = true;
+	set_traffic(true);
 	printf("O started\n");
 }
 
@@ -72,7 +93,8 @@ static void do_dirty(uint64_t v)
 
 static void do_rate(uint64_t v)
 {
-	traffic.gap_ns = v ? 1000000000ull / v : 0;
+	for (unsigned int i = 0; i < devices; i++)
+		traffic[i].gap_ns = v ? 1000000000ull / v : 0;
 	printf("O rate %lu\n", v);
 }
 
@@ -83,13 +105,13 @@ static void do_verify(uint64_t v)
 
 static void do_reinit(uint64_t v)
 {
-	igbvf_reinit(&vf);
+	igbvf_reinit(&vf[0]);
 	printf("O reinit\n");
 }
 
 static void do_request(uint64_t v)
 {
-	printf("O request %s\n", igbvf_request(&vf));
+	printf("O request %s\n", igbvf_request(&vf[0]));
 }
 
 static const struct {
@@ -140,12 +162,12 @@ static void console(void)
 	}
 }
 
-static bool open_device(void)
+static bool open_device(unsigned int i)
 {
 	static const uint8_t group[6] = { 0x01, 0x00, 0x5e, 0x00, 0x00, 0x05 };
 	const char *mode = arg("mode");
 	struct igbvf_conf c = {
-		.nth = (unsigned int)arg_u64("nth", 0),
+		.nth = (unsigned int)arg_u64("nth", 0) + i,
 		.tx_n = (uint32_t)arg_u64("tx", 1024),
 		.rx_n = (uint32_t)arg_u64("rx", 1024),
 		.irq = mode && !strcmp(mode, "irq"),
@@ -157,10 +179,43 @@ static bool open_device(void)
 		.mcast = group,
 	};
 
-	if (igbvf_open(&vf, &c))
+	if (igbvf_open(&vf[i], &c))
 		return true;
 	printf("E no device\n");
 	return false;
+}
+
+static bool open_all(void)
+{
+	uint32_t id = (uint32_t)arg_u64("id", 1);
+
+	devices = arg_u64("devices", 1) > 1 ? DEVICES : 1;
+	for (unsigned int i = 0; i < devices; i++) {
+		if (!open_device(i))
+			return false;
+		traffic_init(&traffic[i], &vf[i], id);
+	}
+	return true;
+}
+
+static unsigned int poll_all(void)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < devices; i++) {
+		n += igbvf_poll(&vf[i], traffic_rx, &traffic[i]);
+		n += traffic_send(&traffic[i]);
+	}
+	return n;
+}
+
+static bool all(bool (*is)(const struct traffic *t))
+{
+	bool yes = true;
+
+	for (unsigned int i = 0; i < devices; i++)
+		yes = yes && is(&traffic[i]);
+	return yes;
 }
 
 int guest_main(void)
@@ -173,15 +228,13 @@ int guest_main(void)
 
 	if (arg("test"))
 		return checker();
-	if (!open_device())
+	if (!open_all())
 		return 2;
 	dirty_init(&dirty);
-	traffic_init(&traffic, &vf);
-	printf("G ready id=%u t=%lu\n", traffic.id, start / 1000000);
+	printf("G ready id=%u t=%lu\n", traffic[0].id, start / 1000000);
 	while (!quit) {
-		unsigned int n = igbvf_poll(&vf, traffic_rx, &traffic);
+		unsigned int n = poll_all();
 
-		n += traffic_send(&traffic);
 		dirty_run(&dirty);
 		now = now_ns();
 		if (now >= next_console) {
@@ -198,18 +251,18 @@ int guest_main(void)
 			break;
 		}
 		/* Once done, still answer a peer that is not. */
-		if (!stay && traffic_done(&traffic)) {
+		if (!stay && all(traffic_done)) {
 			if (!linger)
 				linger = now + 1000000000ull;
 			else if (now >= linger)
 				break;
 		}
 		if (!n)
-			igbvf_idle(&vf, IDLE_NS);
+			igbvf_idle(&vf[0], IDLE_NS);
 	}
 	dirty_verify(&dirty);
 	print_all();
-	if (!result && (!traffic_clean(&traffic) || dirty.bad))
+	if (!result && (!all(traffic_clean) || dirty.bad))
 		result = 1;
 	printf("G end result=%d\n", result);
 	return result;

@@ -342,24 +342,25 @@ bool traffic_clean(const struct traffic *t)
 	return true;
 }
 
-void traffic_print(const struct traffic *t)
+void traffic_print(const struct traffic *t, char letter)
 {
 	for (unsigned int i = 0; i < t->npeers; i++) {
 		const struct peer *p = &t->peer[i];
 
-		printf("T peer=%u sent=%lu acked=%lu got=%lu lost=%lu "
+		printf("%c peer=%u sent=%lu acked=%lu got=%lu lost=%lu "
 		       "doubled=%lu reordered=%lu corrupt=%lu bytes=%lu "
 		       "gap_us=%lu\n",
-		       p->id, p->sent, p->acked, p->got, p->lost, p->doubled,
-		       p->reordered, p->corrupt, p->bytes, p->gap / 1000);
+		       letter, p->id, p->sent, p->acked, p->got, p->lost,
+		       p->doubled, p->reordered, p->corrupt, p->bytes,
+		       p->gap / 1000);
 	}
 }
 
-void traffic_init(struct traffic *t, struct igbvf *v)
+void traffic_init(struct traffic *t, struct igbvf *v, uint32_t id)
 {
 	memset(t, 0, sizeof(*t));
 	t->v = v;
-	t->id = (uint32_t)arg_u64("id", 1);
+	t->id = id;
 	t->epoch = (uint32_t)(rdtsc() >> 8) | 1;
 	t->count = arg_u64("count", 0);
 	t->size = (uint32_t)arg_u64("size", 256);

@@ -54,7 +54,8 @@ struct traffic {
 	unsigned int turn;
 };
 
-void traffic_init(struct traffic *t, struct igbvf *v);
+/* 'id' is this guest's on that network; no two are the same. */
+void traffic_init(struct traffic *t, struct igbvf *v, uint32_t id);
 /* Queue what may go; returns the frames queued. */
 unsigned int traffic_send(struct traffic *t);
 /* An igbvf_rx_fn; 'opaque' is the struct traffic. */
@@ -66,6 +67,6 @@ bool traffic_done(const struct traffic *t);
 bool traffic_clean(const struct traffic *t);
 /* Six ways to get it wrong, each noticed; see checker.c. */
 int checker(void);
-void traffic_print(const struct traffic *t);
+void traffic_print(const struct traffic *t, char letter);
 
 #endif

@@ -114,12 +114,18 @@ class Host:
     def vf(self, n):
         return "pf:%s,vf=%d" % (self.pf_socket, n)
 
+    def vf_args(self, vf):
+        """--vf for None, a number, a spec, or several of them."""
+        return [x for one in (vf if isinstance(vf, (list, tuple)) else [vf])
+                if one is not None
+                for x in ("--vf", one if isinstance(one, str)
+                          else self.vf(one))]
+
     def run(self, vm, append, vf=None, mem="64M", cpus=1, more=()):
         args = ["run", "--name", vm, "--dir", self.dir, "--kernel",
                 self.rig.guest, "--append", append, "--mem", mem,
                 "--cpus", str(cpus), "--console", "stdio", *more]
-        if vf is not None:
-            args += ["--vf", vf if isinstance(vf, str) else self.vf(vf)]
+        args += self.vf_args(vf)
         return self.rig.spawn("%s.%s" % (self.name, vm), args)
 
     def receive(self, vm, vf=None, more=(), listen=None):
@@ -128,9 +134,7 @@ class Host:
         listen = listen or "unix:%s/in%d" % (self.dir, self.rig.serial)
         args = ["receive", "--name", vm, "--dir", self.dir, "--listen", listen,
                 "--console", "stdio", *more]
-        for one in vf if isinstance(vf, (list, tuple)) else [vf]:
-            if one is not None:
-                args += ["--vf", one if isinstance(one, str) else self.vf(one)]
+        args += self.vf_args(vf)
         p = self.rig.spawn("%s.%s.in%d" % (self.name, vm, self.rig.serial),
                            args)
         p.addr = p.expect(r"^listening on (\S+)").group(1)
@@ -231,7 +235,7 @@ def ask(proc, seconds=30):
     block = {}
     # What has no end yet is no line; a migration may cut one in two, too.
     for x in proc.text().rpartition("\n")[0].splitlines():
-        if x[:2] in ("T ", "V ", "C ", "D ", "N "):
+        if x[:1] in "TVCDNtvcn" and x[1:2] == " ":
             block[x[0]] = {k: int(v) for k, v in
                            re.findall(r"(\w+)=(-?\d+)", x)}
     return block

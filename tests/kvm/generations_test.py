@@ -47,8 +47,10 @@ def in_order(what, events, wanted):
 
 
 def events(host, vm, unit=0):
+    """Of a device's moves; what is said when it gets a VF is none of them."""
     return [e for e in host.trace(vm) if e["vf"] == unit and
-            (e["state"] == "device" or e["what"] == "drop")]
+            (e["state"] == "device" or e["what"] == "drop") and
+            e["what"] != "keep-tags"]
 
 
 def wait(what, fn, seconds=20):
@@ -349,9 +351,52 @@ def vlans_i350(rig):
     vlans(rig, ["i350", "82576"])
 
 
+def one_of_two(rig):
+    """A VM with two VFs, of which only the second finds another generation."""
+    a, b = rig.hosts("a", "b", vfs=2)
+    c, d = rig.hosts("c", "d", models=MODELS, vfs=2,
+                     wire="unix:" + os.path.join(rig.dir, "wire2"))
+    more = QUICK.replace("rate=2000", "rate=500") + " devices=2"
+    peer = b.run("peer", "id=2 " + more, vf=[b.vf(1), d.vf(1)])
+    vm = a.run("mover", "id=1 " + more, vf=[a.vf(0), c.vf(0)])
+    for p in (vm, peer):
+        p.expect(r"^G ready", 60)
+
+    def both_flow(*procs):
+        def got():
+            return [x.get(k, {}).get("got", 0) for x in map(ask, procs)
+                    for k in "Tt"]
+        was = got()
+        wait("traffic on both networks, %s" % was, lambda: all(
+            n > o + 100 for n, o in zip(got(), was)), 60)
+
+    both_flow(vm, peer)
+    inc = b.receive("mover", vf=[b.vf(0), d.vf(0)])
+    r = a.migrate("mover", inc)[1]
+    check("one is kept, one rebuilt", [p["action"] for p in r["plan"]] == [
+        "keep", "rebuild"], r["plan"])
+    both_flow(inc, peer)
+    left = [r["devices"][n]["events"] for n in ("net0", "net1")]
+    check("only the second was quiesced", [e["what"] for e in left[0]] == [
+        "engage", "drain", "migrate"], left[0])
+    in_order("and deleted, in order", left[1], LEAVES)
+    check("neither was the first rebuilt there", "reconfigure" not in [
+        e["what"] for e in events(b, "mover", 0)], events(b, "mover", 0))
+    in_order("as the second was", events(b, "mover", 1), ARRIVES)
+    now = ask(inc)
+    check("the first driver noticed nothing", now["V"]["reinits"] == 0 and
+          now["V"]["downs"] == 0, now["V"])
+    check("the second started over", now["v"]["reinits"] >= 1, now["v"])
+    for p in (inc, peer):
+        for k in "Tt":
+            t = ask(p)[k]
+            check("nothing is wrong", not (t["doubled"] or t["reordered"] or
+                                           t["corrupt"]), t)
+
+
 CASES = [decided, equal_82576, equal_i350, from_82576, from_i350,
          requests_in_flight, failure_after_deletion, rebind_that_fails,
-         vlans_82576, vlans_i350]
+         vlans_82576, vlans_i350, one_of_two]
 
 if __name__ == "__main__":
     sys.exit(main(CASES, "generations-test"))
