@@ -253,14 +253,14 @@ static int build_patches(struct engine *en, const struct wanted *w, size_t n,
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		const struct engine_func *f = &en->func[w[i].mark.func];
-		struct engine_patch *p = &en->patch[en->npatch - 1];
+		struct engine_patch *p = en->patch;
 		uint8_t code[SITE_INSN_MAX] = { 0 };
 		struct insn in;
 		int ret;
 
 		en->mark[en->nmark] = w[i].mark;
-		if (en->npatch && p->addr == w[i].addr) {
-			p->nmarks++;
+		if (en->npatch && p[en->npatch - 1].addr == w[i].addr) {
+			p[en->npatch - 1].nmarks++;
 			en->nmark++;
 			continue;
 		}
