@@ -8,8 +8,8 @@ from labkit import pagurus
 LIMIT = 600
 GUEST = "10.78.1.100"
 DRIVER = "igbvf_xmit_frame"
-TAIL = "__x64_sys_mkdir"		# jumps to do_mkdirat, or further
-WATCH = (DRIVER, TAIL, "do_mkdirat", "__x64_sys_rmdir")
+TAIL = "shmem_rmdir"		# jumps to shmem_unlink, or returns an error
+WATCH = (DRIVER, TAIL, "shmem_unlink", "done_path_create")
 CALLS = 20
 
 # The guest's own account: entries and exits of the same functions.
@@ -47,8 +47,9 @@ def traced(g):
 def work(g, peer):
     g.run("ping -c 3 -W 5 %s" % peer)
     r = g.run("for i in $(seq %d); do mkdir /tmp/d$i; done; "
-              "ls -d /tmp/d[0-9]* | wc -l; rmdir /tmp/d[0-9]*" % CALLS,
-              timeout=120)
+              "ls -d /tmp/d[0-9]* | wc -l; rmdir /tmp/d[0-9]*; "
+              "mkdir -p /tmp/e/f; rmdir /tmp/e 2>/dev/null && echo bad; "
+              "rmdir /tmp/e/f /tmp/e" % CALLS, timeout=120)
     return r.out.split()
 
 
@@ -83,10 +84,11 @@ def scenario(lab):
                     ",".join(WATCH), timeout=120).out
     lab.log(listing)
     lab.check("the tail call is found", re.search(
-        TAIL + r"  .*\n(  .*\n)*?  .* tail call", listing), listing)
+        TAIL + r"  .*\n(  .*\n)*?  .* tail call +to shmem_unlink", listing),
+              listing)
     lab.check("nothing is refused", "REFUSED" not in listing, listing)
     a.fails("sed 's/^\\(.*\\)\\(.\\) t /\\14 t /' /tmp/kallsyms > /tmp/wrong; "
-            "pagurus probe --vm g -s /tmp/wrong do_mkdirat")
+            "pagurus probe --vm g -s /tmp/wrong shmem_unlink")
 
     lab.step("probes are set beside the guest's own tracing")
     own = g.run(TRACE).out
@@ -117,7 +119,8 @@ def scenario(lab):
         lab.say("%s: %d calls, latency %.0f us on average, %.0f at least" % (
             f, s["entry"], s["mean_ns"] / 1e3, s["min_ns"] / 1e3))
         lab.check("latency of " + f, 0 < s["min_ns"] <= s["mean_ns"], s)
-    lab.check("system calls", mine[TAIL]["entry"] == 2 * CALLS, mine[TAIL])
+    lab.check("system calls", mine[TAIL]["entry"] == 2 * (CALLS + 3),
+              mine[TAIL])
     lab.check("frames", mine[DRIVER]["entry"] >= 60, mine[DRIVER])
 
     lab.step("without probes the guest goes on")
