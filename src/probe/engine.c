@@ -51,6 +51,8 @@ void engine_destroy(struct engine *en)
 		pend_release(s);
 		munmap(s, ALIGN_UP(sizeof(*s), PAGE_SIZE));
 	}
+	for (size_t i = 0; i < en->nfunc; i++)
+		free(en->func[i].turned);
 	free(en->func);
 	free(en->mark);
 	free(en->patch);
@@ -169,7 +171,8 @@ static bool want(const struct engine *en, const struct engine_func *f,
 {
 	bool tail = s->kind != SITE_RET && s->kind != SITE_RET_JMP;
 
-	if (s->verdict == SITE_REFUSED || f->jump)
+	if (s->verdict == SITE_REFUSED || f->jump ||
+	    (f->turned && f->turned[s - f->fn->site]))
 		return false;
 	if (s->kind == SITE_ENTRY)
 		return f->track;

@@ -45,8 +45,9 @@ struct engine_func {
 	const char *name;
 	const char *module; /* file it is in */
 	uint64_t bias;
-	bool track; /* its entry is patched */
-	bool jump;  /* by a jump, and then nothing else of it is */
+	bool track;   /* its entry is patched */
+	bool jump;    /* by a jump, and then nothing else of it is */
+	bool *turned; /* by site: a tail call turned elsewhere; or NULL */
 };
 
 /* Why a breakpoint stands at an address: a function and its site. */
@@ -156,6 +157,12 @@ int engine_pass(struct engine *en, struct probe_regs *r);
  */
 int engine_enter(struct engine *en, struct engine_thread *th,
 		 struct probe_regs *r, uint16_t func, uint64_t body);
+/*
+ * And for a tail call turned to a stub: func leaves for 'to'.  Returns where
+ * to go: a trampoline with its header written, or 'to' itself.
+ */
+uint64_t engine_tail(struct engine *en, struct engine_thread *th,
+		     struct probe_regs *r, uint16_t func, uint64_t to);
 /* Back in that trampoline; returns the slot to return through. */
 uint64_t engine_leave(struct engine *en, struct engine_thread *th,
 		      struct probe_regs *r, unsigned int cls);

@@ -651,6 +651,23 @@ lost:
 	return -1;
 }
 
+uint64_t engine_tail(struct engine *en, struct engine_thread *th,
+		     struct probe_regs *r, uint16_t func, uint64_t to)
+{
+	struct hit h = { .en = en, .th = th, .r = r, .now = now_ns() };
+	const struct engine_mark m = { .func = func };
+
+	r->rip = to;
+	en->stats.hits++;
+	h.st = engine_stack_get(en, th, r->gpr[X86_RSP]);
+	if (h.st)
+		on_tail(&h, &m, to, TRAMP_JUMP);
+	else
+		en->stats.lost++;
+	engine_stack_put(h.st);
+	return r->rip;
+}
+
 uint64_t engine_leave(struct engine *en, struct engine_thread *th,
 		      struct probe_regs *r, unsigned int cls)
 {

@@ -9,6 +9,10 @@
  * patch.  Entered again from under a pending trampoline, as in mutual
  * recursion by tail calls, it goes on without another frame.
  *
+ * Where an entry must keep its breakpoint, those of its tail calls that are
+ * direct and long enough (jmp and jcc with a 32-bit displacement) are turned
+ * to a stub of their own, which calls their target from the same trampoline.
+ *
  * Two levels: with counting alone, a few dozen instructions that use integer
  * registers only; else the vector state is saved too and the general engine
  * is called.
@@ -23,15 +27,16 @@
 #include "probe/engine.h"
 
 #define JUMP_BYTES 5
+#define JCC_BYTES  6
 
 /* What the stub saved, lowest address first. */
 struct jump_save {
 	uint64_t flags; /* ah and of: see jump_asm.S */
 	uint64_t rbx, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax;
 	/*
-	 * At an entry: the function's number; replaced by where to go on, with
-	 * the stack pointer a header below the slot.  At a return: replaced
-	 * by the slot.
+	 * At an entry or a tail call: its number in jump.patch; replaced by
+	 * where to go on, with the stack pointer a header below the slot.  At
+	 * a return: replaced by the slot.
 	 */
 	uint64_t word;
 };
@@ -42,11 +47,16 @@ struct jump_save_all {
 	struct jump_save s;
 };
 
-struct jump_func {
-	uint64_t at;	 /* of the patch; 0: breakpoints instead */
+struct jump_patch {
+	uint64_t at; /* of the patch; 0: breakpoints instead */
+	uint64_t stub;
 	uint64_t bypass; /* stub code that drops the header */
-	uint64_t body;	 /* the function behind the patch */
-	uint8_t orig[JUMP_BYTES];
+	uint64_t body;	 /* what the patch keeps from running */
+	uint16_t func;
+	uint8_t len;  /* bytes patched */
+	uint8_t cond; /* of a jcc; SITE_COND_NONE */
+	uint8_t orig[JCC_BYTES];
+	bool track; /* a tail call: its function's entry is seen */
 };
 
 #define JUMP_CACHE 4096
@@ -54,10 +64,12 @@ struct jump_func {
 /* Everything the fast path reads, in one place. */
 struct jump {
 	struct engine *en;
-	struct jump_func *func;
+	struct jump_patch *patch; /* entries by function, then tail calls */
+	size_t npatch;
 	uint64_t tramp;
-	bool fast; /* counts only */
-	bool time; /* with latencies */
+	bool fast;  /* counts only */
+	bool time;  /* with latencies */
+	bool jumps; /* tail jumps are events too */
 	uint64_t entry[TRAMP_CLASSES];
 	uint32_t frame[TRAMP_CLASSES];
 	/* Class by return address; key ^ value == address, as in the engine. */
@@ -69,8 +81,9 @@ struct jump {
 };
 
 /*
- * Choose the functions, build their stubs.  Before engine_arm(), so that
- * those chosen get no breakpoints.  Returns how many were chosen, or -errno.
+ * Choose entries and tail calls, build their stubs.  Before engine_arm(), so
+ * that those chosen get no breakpoints.  Returns how many were chosen, or
+ * -errno.
  */
 int jump_prepare(struct jump **out, struct engine *en, struct err *e);
 /* Write the jumps; 'alone': no other thread may be in the bytes. */
@@ -85,8 +98,10 @@ extern struct jump *jump_current;
 
 /* From jump_asm.S.  0: done; 1: the general engine must see to it. */
 int probe_jump_enter(struct jump_save *s);
+int probe_jump_tail(struct jump_save *s);
 int probe_jump_leave(struct jump_save *s);
 void probe_jump_enter_slow(struct jump_save_all *a);
+void probe_jump_tail_slow(struct jump_save_all *a);
 void probe_jump_leave_slow(struct jump_save_all *a);
 
 /*

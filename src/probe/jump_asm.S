@@ -1,11 +1,11 @@
 /*
  * From a stub or a trampoline to C and back with every register as it was.
  *
- * At an entry the stack is
+ * At an entry or a tail call the stack is
  *
  *	S       return address of the function's caller
  *	S - 24  a header's room
- *	S - 32  the function's number; on the way out, where to go
+ *	S - 32  the patch's number; on the way out, where to go
  *
  * and at a return (the callee's return address was at R - 8)
  *
@@ -79,7 +79,13 @@
 	.cfi_adjust_cfa_offset -8
 	.endm
 
-	/* With vector and x87 state saved around it. */
+	/*
+	 * With vector and x87 state saved around it: all that C and the
+	 * library's string functions may use (x87, SSE, AVX, AVX-512).  Matrix
+	 * tiles are eight kilobytes that nothing of ours touches.
+	 */
+	.set	XSTATE, 0xe7
+
 	.macro	slowly fn
 	mov	%rbx, %rsp
 	push	%rbp			/* struct jump_save_all */
@@ -99,26 +105,27 @@
 	mov	%rax, 552(%rsp)
 	mov	%rax, 560(%rsp)
 	mov	%rax, 568(%rsp)
-	mov	$-1, %eax
-	mov	$-1, %edx
+	mov	$XSTATE, %eax
+	xor	%edx, %edx
 	xsave64	(%rsp)
 	mov	%r12, %rdi
 	call	\fn
-	mov	$-1, %eax
-	mov	$-1, %edx
+	mov	$XSTATE, %eax
+	xor	%edx, %edx
 	xrstor64 (%rsp)
 	mov	24(%r12), %r12
 	.endm
 
-	.globl	probe_jump_enter_asm
-	.hidden	probe_jump_enter_asm
-	.type	probe_jump_enter_asm, @function
+	.macro	from_stub name, fast, slow
+	.globl	\name
+	.hidden	\name
+	.type	\name, @function
 	.p2align 5
-probe_jump_enter_asm:
+\name:
 	.cfi_startproc
 	.cfi_def_cfa_offset 40
 	save
-	call	probe_jump_enter
+	call	\fast
 	test	%eax, %eax
 	jnz	2f
 1:	restore
@@ -126,10 +133,14 @@ probe_jump_enter_asm:
 	.cfi_adjust_cfa_offset -8
 	jmp	*-8(%rsp)
 	.cfi_def_cfa %rbx, 128
-2:	slowly	probe_jump_enter_slow
+2:	slowly	\slow
 	jmp	1b
 	.cfi_endproc
-	.size	probe_jump_enter_asm, . - probe_jump_enter_asm
+	.size	\name, . - \name
+	.endm
+
+	from_stub probe_jump_enter_asm, probe_jump_enter, probe_jump_enter_slow
+	from_stub probe_jump_tail_asm, probe_jump_tail, probe_jump_tail_slow
 
 	.globl	probe_jump_leave_asm
 	.hidden	probe_jump_leave_asm

@@ -34,15 +34,38 @@ static inline void count_exit(const struct jump *j, struct engine_thread *th,
 		th->total[func] += now - pend_time(p);
 }
 
+/*
+ * Go on in 'body' by way of a trampoline whose frame fits what returns to ra;
+ * false if that is not known or does not fit the stack.
+ */
+static inline bool call_body(const struct jump *j, struct jump_save *s,
+			     const struct probe_stack *st, uint64_t slot,
+			     uint64_t ra, uint64_t body)
+{
+	uint64_t v = j->cache[(ra ^ ra >> 12) % JUMP_CACHE].value;
+	unsigned int cls = (unsigned int)v;
+	struct tramp_header *head;
+
+	if ((j->cache[(ra ^ ra >> 12) % JUMP_CACHE].key ^ v) != ra)
+		return false;
+	if (slot - j->frame[cls] - PAGE_SIZE < st->x.lo ||
+	    slot + 8 + j->frame[cls] > st->x.hi)
+		return false;
+	head = (struct tramp_header *)(slot - TRAMP_HEADER);
+	head->r11 = s->r11;
+	head->target = body;
+	head->cookie = TRAMP_COOKIE ^ ((uint64_t)cls << 8 | TRAMP_JUMP);
+	s->word = j->entry[cls];
+	return true;
+}
+
 int probe_jump_enter(struct jump_save *s)
 {
 	struct jump *j = jump_current;
-	const struct jump_func *f = &j->func[s->word];
-	uint64_t slot = (uint64_t)&s->word + 32, ra, v;
+	const struct jump_patch *f = &j->patch[s->word];
+	uint64_t slot = (uint64_t)&s->word + 32, ra, number = s->word;
 	struct engine_thread *th = probe_self;
-	struct tramp_header *head;
 	struct probe_stack *st;
-	unsigned int cls = 0;
 	struct pend *top;
 
 	if (!j->fast || !th || th->of != j->en || !th->count || probe_inside)
@@ -67,23 +90,47 @@ int probe_jump_enter(struct jump_save *s)
 	}
 	if (st->n && pend_sp(top - 1) <= slot)
 		return 1;
-	v = j->cache[(ra ^ ra >> 12) % JUMP_CACHE].value;
-	if ((j->cache[(ra ^ ra >> 12) % JUMP_CACHE].key ^ v) != ra)
-		return 1;
-	cls = (unsigned int)v;
-	if (slot - j->frame[cls] - PAGE_SIZE < st->x.lo ||
-	    slot + 8 + j->frame[cls] > st->x.hi)
+	if (!call_body(j, s, st, slot, ra, f->body))
 		return 1;
 	probe_inside = true;
-	top->sp_func = slot << 16 | s->word;
+	top->sp_func = slot << 16 | number;
 	top->time_flags = stamp(j) << 2 | PEND_LEFT | PEND_FRAME;
 	st->n++;
-	count(th, s->word, EVENT_ENTRY);
-	head = (struct tramp_header *)(slot - TRAMP_HEADER);
-	head->r11 = s->r11;
-	head->target = f->body;
-	head->cookie = TRAMP_COOKIE ^ ((uint64_t)cls << 8 | TRAMP_JUMP);
-	s->word = j->entry[cls];
+	count(th, number, EVENT_ENTRY);
+	probe_inside = false;
+	return 0;
+}
+
+/* As the engine's on_tail(), for a function that is the innermost probed. */
+int probe_jump_tail(struct jump_save *s)
+{
+	struct jump *j = jump_current;
+	const struct jump_patch *f = &j->patch[s->word];
+	uint64_t slot = (uint64_t)&s->word + 32, ra, flags = PEND_LEFT;
+	struct engine_thread *th = probe_self;
+	struct probe_stack *st;
+	struct pend *top;
+
+	if (!j->fast || !th || th->of != j->en || !th->count || probe_inside)
+		return 1;
+	st = &th->own;
+	if (slot < st->x.lo || slot >= st->x.hi || !st->n || !f->track)
+		return 1;
+	top = &st->item[st->n - 1];
+	if (pend_sp(top) != slot || pend_func(top) != f->func ||
+	    top->time_flags & PEND_LEFT)
+		return 1;
+	ra = *(const uint64_t *)slot;
+	if (ra - j->tramp < TRAMP_CODE)
+		s->word = f->bypass;
+	else if (call_body(j, s, st, slot, ra, f->body))
+		flags |= PEND_FRAME;
+	else
+		return 1;
+	probe_inside = true;
+	top->time_flags |= flags;
+	if (j->jumps)
+		count(th, f->func, EVENT_JUMP);
 	probe_inside = false;
 	return 0;
 }

@@ -61,8 +61,8 @@ static void compare(const char *name, const char *how,
 
 static void one_case(const char *name, struct oracle *o)
 {
-	static const char *const ways[] = { "exj", "exm", "exs", "exJ",
-					    "exJC" };
+	static const char *const ways[] = { "exj",  "exm",  "exs",  "exJ",
+					    "exJC", "exjJ", "exjJC" };
 	char *argv[] = { (char *)corpus, (char *)name, NULL };
 	const struct run_trait *t = run_trait(name);
 	struct run_result native = { .n = 0 }, r;

@@ -150,9 +150,9 @@ static const char *judge(size_t at, int which, struct score *sum)
 	drop_costs(r->out);
 	text[0] = '\0';
 	if (r->code != t->native.code || strcmp(r->out, t->native.out)) {
-		strcat(text, r->code == 128 + 9 ? "hung "
-			     : r->code > 128	? "killed "
-						: "broken ");
+		strcat(text, r->code == RUN_HUNG ? "hung "
+			     : r->code > 128	 ? "killed "
+						 : "broken ");
 		sum->killed++;
 	}
 	if (s.lost_events)

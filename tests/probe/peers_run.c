@@ -165,8 +165,8 @@ static void run_gdb(const struct peer_setup *s, const char *name,
 	snprintf(env[0], sizeof(env[0]), "PEER_EXE=%s", s->corpus);
 	snprintf(env[1], sizeof(env[1]), "PEER_CASE=%s", name);
 	snprintf(env[2], sizeof(env[2]), "PEER_OUT=%s/gdb", s->folder);
-	r->code = 128 + SIGKILL;
-	run_limited(argv, envp, ignored, sizeof(ignored), PEER_SECONDS);
+	r->code =
+		run_limited(argv, envp, ignored, sizeof(ignored), PEER_SECONDS);
 	f = open_in(s, "gdb.counts");
 	while (f && fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "status %d", &r->code) == 1)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -48,16 +49,58 @@ void run_set_up(const char *corpus_path, const char *preload_path,
 		 getpid());
 }
 
+#define CHILDREN_MAX 64
+
+static void children(pid_t list[CHILDREN_MAX])
+{
+	char path[64];
+	int n = 0;
+	FILE *f;
+
+	memset(list, 0, CHILDREN_MAX * sizeof(*list));
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	f = fopen(path, "r");
+	while (f && n < CHILDREN_MAX - 1 && fscanf(f, "%d", &list[n]) == 1)
+		n++;
+	if (f)
+		fclose(f);
+}
+
+/* What a run left behind has become our child: all but those from before. */
+static void kill_orphans(const pid_t before[CHILDREN_MAX])
+{
+	pid_t now[CHILDREN_MAX];
+	bool again = true;
+
+	while (again) {
+		again = false;
+		children(now);
+		for (int i = 0; now[i]; i++) {
+			int k = 0;
+
+			while (before[k] && before[k] != now[i])
+				k++;
+			if (before[k])
+				continue;
+			kill(now[i], SIGKILL);
+			waitpid(now[i], NULL, 0);
+			again = true;
+		}
+	}
+}
+
 int run_limited(char *const argv[], char *const env[], char *out, size_t size,
 		unsigned int seconds)
 {
 	uint64_t end = now_ns() + seconds * 1000000000ull, now;
 	struct pollfd p = { .events = POLLIN };
+	pid_t pid, done, before[CHILDREN_MAX];
 	int pipes[2], status;
 	size_t got = 0;
 	ssize_t n;
-	pid_t pid;
 
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	children(before);
 	if (pipe2(pipes, O_CLOEXEC) < 0)
 		exit(2);
 	pid = fork();
@@ -78,10 +121,14 @@ int run_limited(char *const argv[], char *const env[], char *out, size_t size,
 		got += (size_t)n;
 	out[got] = '\0';
 	close(pipes[0]);
-	if (now >= end)
-		kill(-pid, SIGKILL);
-	waitpid(pid, &status, 0);
+	while (!(done = waitpid(pid, &status, WNOHANG)) && now_ns() < end)
+		usleep(2000);
 	kill(-pid, SIGKILL);
+	if (!done)
+		waitpid(pid, &status, 0);
+	kill_orphans(before);
+	if (!done)
+		return RUN_HUNG;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

@@ -12,6 +12,7 @@
 
 #define RUN_OUT	  4096
 #define RUN_CASES 64
+#define RUN_HUNG  (-1) /* as an exit status: it was killed for it */
 
 struct run_counts {
 	char name[SHARE_NAME];
