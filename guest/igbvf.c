@@ -99,7 +99,7 @@ static void configure_rx(struct igbvf *v)
 		 (ctl & 0xfff00000) | IGB_DCTL_ENABLE |
 			 16u << IGB_DCTL_PTHRESH_SHIFT |
 			 8u << IGB_DCTL_HTHRESH_SHIFT |
-			 1u << IGB_DCTL_WTHRESH_SHIFT);
+			 v->conf.wthresh << IGB_DCTL_WTHRESH_SHIFT);
 }
 
 static void configure_irqs(struct igbvf *v)

@@ -38,6 +38,7 @@ struct igbvf_conf {
 	bool irq;	      /* for the rings, else DD is polled for */
 	bool compact;	      /* tails in page 0, as the software NIC offers */
 	uint16_t vlan;	      /* filter and tag with it; 0: none */
+	uint32_t wthresh;     /* of receive write-backs; igbvf: 1 */
 	uint16_t frame;	      /* largest frame: the SET_LPE message */
 	uint64_t tick_ns;     /* the watchdog's period: 2 s */
 	uint64_t holdoff_ns;  /* between two re-inits: 10 s */

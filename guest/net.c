@@ -173,6 +173,7 @@ static bool open_device(unsigned int i)
 		.irq = mode && !strcmp(mode, "irq"),
 		.compact = arg_u64("compact", 0),
 		.vlan = (uint16_t)arg_u64("vlan", 0),
+		.wthresh = (uint32_t)arg_u64("wthresh", 1),
 		.frame = (uint16_t)arg_u64("frame", 1522),
 		.tick_ns = arg_u64("tick_ms", 2000) * 1000000,
 		.holdoff_ns = arg_u64("holdoff_ms", 10000) * 1000000,

@@ -20,7 +20,7 @@ const struct gen gen_table[] = {
 		.rar = IGB_RAR_82576,
 		.txswc = IGB_DTXSWC,
 		.vfta_writes = 1,
-		.rx_wthresh_one = true,
+		.wthresh_one = true,
 	},
 	{
 		.name = "igb/i350",

@@ -28,7 +28,7 @@ struct gen {
 	bool dvmolr;		  /* VLAN strip is in DVMOLR, not in VMOLR */
 	unsigned int vfta_writes; /* erratum: the I350 wants ten */
 	bool lb_vlan_be;	  /* tag of looped-back frames is big-endian */
-	bool rx_wthresh_one; /* erratum: RXDCTL.WTHRESH of a VF must be 1 */
+	bool wthresh_one; /* erratum: WTHRESH of a VF's queues must be 1 */
 };
 
 extern const struct gen gen_table[];

@@ -470,6 +470,7 @@ enum igbvf_reg {
 #define IGB_DCTL_PTHRESH_SHIFT 0
 #define IGB_DCTL_HTHRESH_SHIFT 8
 #define IGB_DCTL_WTHRESH_SHIFT 16
+#define IGB_DCTL_THRESH_MASK   0x1fu
 
 #define IGB_TDWBAL_EN 0x00000001u /* head write-back */
 

@@ -31,7 +31,6 @@ static const struct {
 	{ VDEV_TRAP_MBX, "mailbox" },
 	{ VDEV_TRAP_SHADOW, "shadow" },
 	{ VDEV_TRAP_QUIESCE, "quiesce" },
-	{ VDEV_TRAP_TRANSLATE, "translate" },
 	{ VDEV_TRAP_STATS, "statistics" },
 	{ VDEV_TRAP_KERNEL, "kernel" },
 	{ VDEV_TRAP_UNBACKED, "unbacked" },

@@ -46,13 +46,16 @@ struct mig_device {
  */
 #define MIG_FEAT_LB_TAG_LE (1ull << 5)
 #define MIG_FEAT_LB_TAG_BE (1ull << 6)
-#define MIG_FEAT_KNOWN	   0x7full
+/* Write-backs of several descriptors at once, which the 82576 VF may forget. */
+#define MIG_FEAT_WTHRESH (1ull << 7)
+#define MIG_FEAT_KNOWN	 0xffull
 #define MIG_FEAT_NAMES                                                    \
 	{                                                                 \
 		"VLANs", "multicast", "promiscuous mode", "jumbo frames", \
 			"several queues",                                 \
 			"little-endian tags of looped-back frames",       \
-			"big-endian tags of looped-back frames"           \
+			"big-endian tags of looped-back frames",          \
+			"write-back thresholds above one"                 \
 	}
 
 struct mig_ram {

@@ -222,16 +222,36 @@ int netdev_movable(struct netdev *nd, struct err *e)
 	return 0;
 }
 
-static uint16_t used_queues(struct netdev *nd)
+/* In the registers: all zero if there are none to read. */
+static void read_rings(struct netdev *nd, struct igb_vf_state *st)
 {
-	struct igb_vf_state st;
+	struct pdev *p = vdev_pdev(nd->vdev);
 
-	if (netdev_orphaned(nd) || igb_vf_read(vdev_pdev(nd->vdev), &st) < 0)
-		return 1;
-	return igb_vf_enabled(&st) & (IGB_RXQ(1) | IGB_TXQ(1)) ? 2 : 1;
+	if (!p || netdev_orphaned(nd) || igb_vf_read(p, st) < 0)
+		memset(st, 0, sizeof(*st));
 }
 
-static uint64_t used_features(struct netdev *nd)
+/*
+ * igbvf takes a threshold of one whatever it drives, others what suits the
+ * generation they probed: they would use it on any other, too.
+ */
+static bool above_one(const struct igb_ring *r)
+{
+	return r->ctl & IGB_DCTL_ENABLE &&
+	       (r->ctl >> IGB_DCTL_WTHRESH_SHIFT & IGB_DCTL_THRESH_MASK) > 1;
+}
+
+static bool uses_wthresh(struct netdev *nd, const struct igb_vf_state *st)
+{
+	bool used = false;
+
+	for (unsigned int q = 0; q < IGB_VF_QPAIRS; q++)
+		used |= above_one(&st->rx[q]) || above_one(&st->tx[q]);
+	/* Where it is wrong already, it gets no worse elsewhere. */
+	return used && !nd->vf->gen->wthresh_one;
+}
+
+static uint64_t used_features(struct netdev *nd, const struct igb_vf_state *st)
 {
 	const struct gen *g = identity(nd);
 	uint64_t f = 0, vlans;
@@ -252,16 +272,21 @@ static uint64_t used_features(struct netdev *nd)
 		f |= MIG_FEAT_PROMISC;
 	if (s.frame > MBX_FRAME_DEFAULT)
 		f |= MIG_FEAT_JUMBO;
+	if (uses_wthresh(nd, st))
+		f |= MIG_FEAT_WTHRESH;
 	return f;
 }
 
 void netdev_describe(struct netdev *nd, struct mig_device *out)
 {
+	struct igb_vf_state st;
+
+	read_rings(nd, &st);
 	netvf_describe(nd->vf, out);
 	snprintf(out->name, sizeof(out->name), "%s", nd->name);
 	/* What the guest uses, not what the VF could. */
-	out->queues = used_queues(nd);
-	out->features = used_features(nd);
+	out->queues = igb_vf_enabled(&st) & (IGB_RXQ(1) | IGB_TXQ(1)) ? 2 : 1;
+	out->features = used_features(nd, &st);
 	snprintf(out->model, sizeof(out->model), "%s",
 		 vdev_get_model(nd->vdev)->name);
 }
@@ -739,22 +764,20 @@ static json_t *shadow_json(struct netdev *nd)
 
 static json_t *ring_json(const struct igb_ring *r)
 {
-	return json_pack("{s:b, s:I, s:i, s:i}", "on",
-			 (r->ctl & IGB_DCTL_ENABLE) != 0, "base",
-			 (json_int_t)r->base, "descriptors",
-			 (int)(r->len / IGB_DESC_SIZE), "wthresh",
-			 (int)(r->ctl >> IGB_DCTL_WTHRESH_SHIFT & 0x1f));
+	return json_pack(
+		"{s:b, s:I, s:i, s:i}", "on", (r->ctl & IGB_DCTL_ENABLE) != 0,
+		"base", (json_int_t)r->base, "descriptors",
+		(int)(r->len / IGB_DESC_SIZE), "wthresh",
+		(int)(r->ctl >> IGB_DCTL_WTHRESH_SHIFT & IGB_DCTL_THRESH_MASK));
 }
 
 /* What the guest's driver has built on the VF. */
 static json_t *structures_json(struct netdev *nd)
 {
-	struct pdev *p = vdev_pdev(nd->vdev);
-	struct igb_vf_state st = { 0 };
+	struct igb_vf_state st;
 	json_t *rx = json_array(), *tx = json_array();
 
-	if (!p || netdev_orphaned(nd) || igb_vf_read(p, &st) < 0)
-		memset(&st, 0, sizeof(st));
+	read_rings(nd, &st);
 	for (unsigned int q = 0; q < IGB_VF_QPAIRS; q++) {
 		json_array_append_new(rx, ring_json(&st.rx[q]));
 		json_array_append_new(tx, ring_json(&st.tx[q]));

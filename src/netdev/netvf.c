@@ -129,10 +129,14 @@ uint64_t netvf_features(const struct gen *g, bool pf_driver)
 {
 	const uint64_t tags = MIG_FEAT_LB_TAG_LE | MIG_FEAT_LB_TAG_BE;
 
-	if (pf_driver)
-		return MIG_FEAT_KNOWN;
-	return (MIG_FEAT_KNOWN & ~tags) |
-	       (g->lb_vlan_be ? MIG_FEAT_LB_TAG_BE : MIG_FEAT_LB_TAG_LE);
+	uint64_t f = MIG_FEAT_KNOWN;
+
+	if (!pf_driver)
+		f = (f & ~tags) |
+		    (g->lb_vlan_be ? MIG_FEAT_LB_TAG_BE : MIG_FEAT_LB_TAG_LE);
+	if (g->wthresh_one)
+		f &= ~MIG_FEAT_WTHRESH;
+	return f;
 }
 
 void netvf_describe(const struct netvf *vf, struct mig_device *out)

@@ -59,7 +59,6 @@ enum vdev_backing { VDEV_NONE, VDEV_SOFTWARE, VDEV_HARDWARE };
 #define VDEV_TRAP_MBX	     (1u << 0) /* a mailbox exchange is going on */
 #define VDEV_TRAP_SHADOW     (1u << 1) /* doorbells while shadowing */
 #define VDEV_TRAP_QUIESCE    (1u << 2)
-#define VDEV_TRAP_TRANSLATE  (1u << 3) /* generation or head offset differs */
 #define VDEV_TRAP_STATS	     (1u << 4) /* counters are re-based */
 #define VDEV_TRAP_KERNEL     (1u << 5) /* mode `kernel`: mailbox, for ever */
 #define VDEV_TRAP_UNBACKED   (1u << 6) /* no pdev right now */

@@ -13,6 +13,7 @@
 | D7 | one of several devices | one_of_two |
 | D7 | software or refusal, as the policy says | plan_test.c, lab: generations |
 | - | what differs in the data: VLAN tags of looped-back frames | vlans_* |
+| - | what no hardware there can do is refused | thresholds, plan_test.c |
 | - | the guest's counters never jump | from_*, rebind_that_fails |
 
 usage: generations_test.py BUILD [CASE...]
@@ -351,6 +352,28 @@ def vlans_i350(rig):
     vlans(rig, ["i350", "82576"])
 
 
+def thresholds(rig):
+    """Write-back thresholds that an 82576 forgets are not taken to one."""
+    a, b, vm, peer = pair(rig, models=["i350", "82576"],
+                          more=QUICK + " wthresh=4")
+    check("it is there", a.status("mover")["devices"][0]["structures"]["rx"][
+        0]["wthresh"] == 4)
+    inc = b.receive("mover", vf=0)
+    rc, r = a.migrate("mover", inc, ok=False)
+    check("refused, and why", rc == 1 and "lacks write-back thresholds" in
+          r["reason"] and r["rounds"] == 0, r)
+    p = rig.pagurus("rebind", "--dir", a.dir, "--vf", b.vf(2), "mover")
+    check("neither by rebind", p.returncode == 1 and
+          "lacks write-back thresholds" in p.stderr, p.stderr)
+    flows(vm, peer)
+    p = rig.pagurus("rebind", "--dir", a.dir, "--json", "--vf", a.vf(2),
+                    "mover")
+    check("to its like it goes", p.returncode == 0 and json.loads(p.stdout)[
+        "action"] == "keep", p.stderr)
+    flows(vm, peer)
+    clean(vm, peer)
+
+
 def one_of_two(rig):
     """A VM with two VFs, of which only the second finds another generation."""
     a, b = rig.hosts("a", "b", vfs=2)
@@ -396,7 +419,7 @@ def one_of_two(rig):
 
 CASES = [decided, equal_82576, equal_i350, from_82576, from_i350,
          requests_in_flight, failure_after_deletion, rebind_that_fails,
-         vlans_82576, vlans_i350, one_of_two]
+         vlans_82576, vlans_i350, thresholds, one_of_two]
 
 if __name__ == "__main__":
     sys.exit(main(CASES, "generations-test"))
