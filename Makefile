@@ -12,7 +12,7 @@ export ASAN_OPTIONS ?= detect_leaks=1:abort_on_error=1
 export UBSAN_OPTIONS ?= halt_on_error=1:print_stacktrace=1
 endif
 
-.PHONY: all check lab bench demo fuzz install lint format clean
+.PHONY: all check failures lab bench demo fuzz install lint format clean
 
 all: $(B)/build.ninja
 	@ninja -C $(B)
@@ -24,9 +24,18 @@ $(B)/build.ninja:
 check: all
 	@tools/test $(B) unit probe kvm lint
 
-# `make lab S=smoke` runs one scenario, `make lab` all of them.
+# Each failure at each message of a migration, some ten minutes; C=cause.
+failures: all
+	@tests/kvm/failures_test.py $(B) $(if $(C),$(C),all)
+
+# `make lab S=smoke` runs one scenario, `make lab` all of them.  The failure
+# matrix needs no virtual hosts: two sets of processes on this one do.
+ifeq ($(S),migrate-failures)
+lab: failures
+else
 lab: all
 	@lab/run $(if $(S),$(S),all)
+endif
 
 bench: all
 	@tools/bench $(B)

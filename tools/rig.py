@@ -13,6 +13,7 @@ Rig starts is ended with it, by pid, and its output kept in files.
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -147,8 +148,9 @@ class Host:
                              *more)
         last = [x for x in p.stdout.splitlines() if '"outcome"' in x]
         if ok and p.returncode != 0:
-            raise Failed("migrate %s: exit %d: %s" % (vm, p.returncode,
-                                                      p.stderr.strip()))
+            why = json.loads(last[-1])["reason"] if last else ""
+            raise Failed("migrate %s: exit %d: %s" % (
+                vm, p.returncode, why or p.stderr.strip()))
         return p.returncode, json.loads(last[-1]) if last else None
 
     def nic_counts(self):
@@ -209,6 +211,16 @@ class Rig:
         return subprocess.run([self.program, *args], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, timeout=timeout)
+
+    def pagurus_limited(self, size, *args, timeout=120):
+        """The same where no file may grow beyond 'size' bytes."""
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        # SIGXFSZ stays ignored, as it is here: writing fails with EFBIG.
+        return subprocess.run([self.program, *args], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, timeout=timeout, preexec_fn=limit,
+                              restore_signals=False)
 
     def wait_for(self, path, proc, seconds=10):
         end = time.monotonic() + seconds

@@ -10,8 +10,12 @@
 
 #include "igb/pf_priv.h"
 
-#define TICK_NS	 1000000000ull	/* link, and whatever an interrupt missed */
-#define GRACE_NS 30000000000ull /* for VMs of the driver before to come */
+#define TICK_NS 1000000000ull /* link, and whatever an interrupt missed */
+/*
+ * For VMs of the driver before to come: they knock four times a second.  What
+ * is kept for one that has left takes frames from where it is now.
+ */
+#define GRACE_NS 5000000000ull
 
 static const char *const event_names[PF_EVS] = {
 	[PF_EV_REQUEST] = "request", [PF_EV_RESET] = "reset",
@@ -90,6 +94,7 @@ static void on_grace(void *opaque)
 		if (pf->vf[n].inherited) {
 			log_warn("%s: VF %u: nobody claimed it again, dropped",
 				 pf->name, n);
+			pf->vf[n].dropped = true;
 			pf_vf_drop(pf, n);
 		}
 	pf_filters_write(pf);
@@ -234,6 +239,11 @@ bool pf_link(const struct pf *pf)
 bool pf_was_running(const struct pf *pf)
 {
 	return pf->running_before;
+}
+
+bool pf_vf_kept(const struct pf *pf, unsigned int vf)
+{
+	return pf->running_before && !pf->vf[vf].dropped;
 }
 
 void pf_get_counts(const struct pf *pf, unsigned int vf,

@@ -61,6 +61,8 @@ unsigned int pf_vfs(const struct pf *pf);
 bool pf_link(const struct pf *pf);
 /* The device was found running: VFs kept their state. */
 bool pf_was_running(const struct pf *pf);
+/* The VF, which has been claimed, kept its state until then. */
+bool pf_vf_kept(const struct pf *pf, unsigned int vf);
 
 /*
  * Claim VF 'vf', or the first free one with PF_ANY_VF.  -EBUSY: somebody

@@ -284,10 +284,23 @@ static void knock(void *opaque)
 
 /* ---- port ops ---- */
 
+/*
+ * A driver that has come back and was not met yet keeps the VF as it was for
+ * us: seconds of frames for a VM that has gone elsewhere.
+ */
+static void give_back(struct client *c)
+{
+	c->fd = sock_connect(c->path, SOCK_SEQPACKET, NULL);
+	if (c->fd >= 0)
+		send_claim(c, c->port.vf);
+}
+
 static void client_close(struct pf_port *p)
 {
 	struct client *c = client(p);
 
+	if (c->stage == DOWN && c->path && c->fd < 0)
+		give_back(c);
 	loop_remove(c->src);
 	loop_remove(c->timer);
 	close_fd(&c->fd);

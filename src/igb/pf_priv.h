@@ -21,6 +21,7 @@ struct pf_vf {
 	const char *last_refusal;
 	bool keep_tags;	    /* in frames, not in descriptors */
 	bool inherited;	    /* from the driver before; not claimed yet */
+	bool dropped;	    /* inherited, but nobody came */
 	uint64_t last_nack; /* ns */
 	uint64_t last_ack;
 	unsigned int knocks; /* acks in a row, nothing said or asked between */

@@ -37,7 +37,7 @@ struct pf_msg {
 	uint32_t seq;	/* of the request, and of its answer; EVENT: 0 */
 	uint32_t vf;	/* CLAIM, CLAIMED */
 	bool on;	/* LISTEN, TAGS */
-	bool running;	/* CLAIMED: VFs kept their state (pf_was_running) */
+	bool running;	/* CLAIMED: VFs kept their state (pf_vf_kept) */
 	bool link;	/* CLAIMED */
 	uint8_t mac[6]; /* CLAIMED */
 	struct mbx_msg words;	   /* ASK */

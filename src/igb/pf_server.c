@@ -108,7 +108,7 @@ static void do_claim(struct conn *c, const struct pf_msg *m)
 		return;
 	}
 	r.vf = c->port->vf;
-	r.running = pf_was_running(c->s->pf);
+	r.running = pf_vf_kept(c->s->pf, c->port->vf);
 	r.link = c->port->link;
 	memcpy(r.mac, c->port->mac, 6);
 	strcpy(r.gen, c->port->gen);

@@ -348,6 +348,27 @@ static int raw(struct bench *b)
 	return fd;
 }
 
+/* It leaves before it has met the new driver, which keeps its VF for it. */
+static void a_vm_that_leaves_between_two_drivers(void **s)
+{
+	struct bench *b = start();
+	struct pf_port *p = connect_vm(b, 3);
+
+	p->ops->listen(p, on_event, b);
+	assert_true(ask(b, p, REQ(.op = MBX_OP_RESET)));
+	assert_true(
+		ask(b, p,
+		    REQ(.op = MBX_OP_SET_MAC, .mac = { 2, 0, 0, 0, 0, 0xa })));
+	driver_dies(b);
+	UNTIL(b, b->ngot == 1);
+	driver_up(b);
+	assert_int_equal(reg(b, IGB_RAL(20)), 2);
+	pf_port_close(p);
+	UNTIL(b, reg(b, IGB_RAL(20)) == 0);
+	assert_int_equal(reg(b, IGB_VFRE), 0);
+	stop(b);
+}
+
 static void nonsense_ends_the_connection(void **s)
 {
 	struct bench *b = start();
@@ -493,6 +514,7 @@ int main(void)
 		cmocka_unit_test(refusals_are_told),
 		cmocka_unit_test(a_dead_vm_gives_its_vf_back),
 		cmocka_unit_test(a_dead_driver_is_followed),
+		cmocka_unit_test(a_vm_that_leaves_between_two_drivers),
 		cmocka_unit_test(nonsense_ends_the_connection),
 		cmocka_unit_test(a_vm_that_never_reads),
 		cmocka_unit_test(connections_are_bounded),

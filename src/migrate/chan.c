@@ -400,6 +400,11 @@ void chan_abort(struct chan *c)
 	shutdown(c->fd, SHUT_RDWR);
 }
 
+void chan_abort_recv(struct chan *c)
+{
+	shutdown(c->fd, SHUT_RD);
+}
+
 void chan_close(struct chan *c)
 {
 	if (!c)

@@ -60,7 +60,8 @@ int chan_recv(struct chan *c, void *buf, size_t len);
 int chan_timeout(struct chan *c, unsigned int ms);
 
 void chan_abort(struct chan *c);
-void chan_close(struct chan *c); /* NULL is fine */
+void chan_abort_recv(struct chan *c); /* what is sent still arrives */
+void chan_close(struct chan *c);      /* NULL is fine */
 
 /* "TLSv1.3, TLS_AES_256_GCM_SHA384, kernel" or "plain". */
 const char *chan_describe(const struct chan *c);

@@ -146,9 +146,12 @@ static void *reader_thread(void *opaque)
 	struct reader *r = opaque;
 
 	r->ret = read_ram(r);
-	/* The main channel's reader must not wait for a source that cannot. */
+	/*
+	 * The main channel's reader must not wait for a source that cannot;
+	 * the reason can still be sent there.
+	 */
 	if (r->ret < 0)
-		chan_abort(r->in->main);
+		chan_abort_recv(r->in->main);
 	return NULL;
 }
 
@@ -696,8 +699,8 @@ static int serve(struct mig_vm *vm, struct chan_listener *l, struct chan *main,
 	if (ret == 1)
 		log_info("receive: a check was answered");
 	if (ret < 0) {
-		proto_send_abort(main, err_text(e, ret));
 		explain(in, e);
+		proto_send_abort(main, err_text(e, ret));
 		if (in->prepared) {
 			vm->ops->drop(vm);
 		} else {

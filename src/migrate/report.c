@@ -1,6 +1,7 @@
 #include "migrate/report.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -334,18 +335,37 @@ static void throughput(FILE *f, json_t *o)
 	fputs("\"/></svg>\n", f);
 }
 
-int mig_report_write(const char *path, json_t *o, struct err *e)
+/* All of it, on the disk, or -errno. */
+static int put_file(const char *path, const char *text, size_t len)
 {
-	char tmp[4096];
-	FILE *f;
-	int ret;
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	int ret = 0;
 
-	if (snprintf(tmp, sizeof(tmp), "%s.tmp%d", path, (int)getpid()) >=
-	    (int)sizeof(tmp))
-		return err_set(e, -ENAMETOOLONG, "report '%s'", path);
-	f = fopen(tmp, "we");
+	if (fd < 0)
+		return -errno;
+	while (!ret && len) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno != EINTR)
+			ret = -errno;
+		if (n > 0) {
+			text += n;
+			len -= (size_t)n;
+		}
+	}
+	if (!ret && fsync(fd) < 0)
+		ret = -errno;
+	if (close(fd) < 0 && !ret)
+		ret = -errno;
+	return ret;
+}
+
+static int build(char **text, size_t *len, json_t *o)
+{
+	FILE *f = open_memstream(text, len);
+
 	if (!f)
-		return err_sys(e, -errno, "report %s", path);
+		return -errno;
 	head(f, o);
 	timeline(f, o);
 	outage(f, o);
@@ -353,15 +373,24 @@ int mig_report_write(const char *path, json_t *o, struct err *e)
 	devices(f, o);
 	rounds(f, o);
 	fputs("<p>Pagurus " PAGURUS_VERSION "</p>\n</html>\n", f);
+	return fclose(f) ? -errno : 0;
+}
 
-	errno = 0;
-	ret = ferror(f) || fflush(f) || fsync(fileno(f)) < 0 ? -1 : 0;
-	if (ret < 0)
-		ret = errno ? -errno : -EIO;
-	if (fclose(f) && !ret)
-		ret = -errno;
+int mig_report_write(const char *path, json_t *o, struct err *e)
+{
+	char tmp[4096], *text = NULL;
+	size_t len;
+	int ret;
+
+	if (snprintf(tmp, sizeof(tmp), "%s.tmp%d", path, (int)getpid()) >=
+	    (int)sizeof(tmp))
+		return err_set(e, -ENAMETOOLONG, "report '%s'", path);
+	ret = build(&text, &len, o);
+	if (!ret)
+		ret = put_file(tmp, text, len);
 	if (!ret && rename(tmp, path) < 0)
 		ret = -errno;
+	free(text);
 	if (ret < 0) {
 		unlink(tmp);
 		return err_sys(e, ret, "writing the report %s", path);

@@ -1,11 +1,13 @@
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -86,8 +88,32 @@ static void names_are_not_markup(void **state)
 
 static void a_full_disk_is_said_and_leaves_no_half(void **state)
 {
+	char dir[] = "/tmp/pagurus-report-XXXXXX", path[64], tmp[96];
+	struct rlimit none = { 0 }, was;
 	json_t *o = sample_result();
 	struct err e = { 0 };
+	FILE *f;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/r.html", dir);
+	f = fopen(path, "w");
+	fputs("old", f);
+	fclose(f);
+	/* No file may grow: writes fail as they do on a full disk. */
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &was);
+	none.rlim_max = was.rlim_max;
+	setrlimit(RLIMIT_FSIZE, &none);
+	assert_int_equal(mig_report_write(path, o, &e), -EFBIG);
+	setrlimit(RLIMIT_FSIZE, &was);
+	assert_non_null(strstr(e.text, path));
+	f = fopen(path, "r");
+	assert_non_null(fgets(tmp, sizeof(tmp), f));
+	fclose(f);
+	assert_string_equal(tmp, "old");
+	unlink(path);
+	assert_int_equal(rmdir(dir), 0); /* nothing else is in it */
+	err_clear(&e);
 
 	assert_int_equal(mig_report_write("/nowhere/x.html", o, &e), -ENOENT);
 	assert_non_null(strstr(e.text, "/nowhere/x.html"));

@@ -18,7 +18,8 @@
 #include "migrate/source_priv.h"
 #include "migrate/verify.h"
 
-#define REPLY_MS 30000 /* the destination may be pinning memory */
+#define REPLY_MS  30000 /* the destination may be pinning memory */
+#define REASON_MS 1000	/* for why it hung up */
 
 const char *mig_phase_name(enum mig_phase p)
 {
@@ -406,6 +407,22 @@ static void finish(struct mig_source *s, enum mig_outcome out)
 		r->devices = s->vm->ops->device_stats(s->vm);
 }
 
+/* A channel that breaks may have been closed for a reason: it is told. */
+static int hear_why(struct mig_source *s, int ret, struct err *e)
+{
+	struct err why = { 0 };
+	size_t len;
+
+	if (ret != -EPIPE || !s->main || atomic_load(&s->fate))
+		return ret;
+	chan_timeout(s->main, REASON_MS);
+	if (proto_expect(s->main, SEC_ABORT, s->buf, &len, &why) != -ECANCELED)
+		return ret;
+	if (e)
+		*e = why;
+	return -ECANCELED;
+}
+
 enum mig_outcome mig_run(struct mig_source *s, struct mig_result *r,
 			 struct err *e)
 {
@@ -415,7 +432,7 @@ enum mig_outcome mig_run(struct mig_source *s, struct mig_result *r,
 	memset(r, 0, sizeof(*r));
 	s->r = r;
 	r->t0_ns = now_ns();
-	ret = until_handover(s, e);
+	ret = hear_why(s, until_handover(s, e), e);
 	if (ret == 0)
 		out = source_hand_over(s, e);
 	else if (s->main)

@@ -28,7 +28,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from migrate_test import (During, TRAFFIC, check, clean, direct,  # noqa: E402
+from moves import (During, TRAFFIC, check, clean, direct,  # noqa: E402
                           flows, main, pair)
 from rig import Failed, ask  # noqa: E402
 
