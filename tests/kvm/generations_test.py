@@ -29,7 +29,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from moves import (During, TRAFFIC, check, clean, direct,  # noqa: E402
-                          flows, main, pair)
+                   flows, main, pair)
 from rig import Failed, ask  # noqa: E402
 
 # A driver that is quick to start over, and tells its counters all the time.
