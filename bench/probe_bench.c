@@ -1,7 +1,8 @@
 /*
  * What a hit costs: each way of probing the same functions, in one run, as ns
- * a call and as a multiple of the bare call.  uprobes are measured beside
- * ours where the kernel lets us have them.
+ * a call, as a multiple of the bare call, and as a share of what uprobes cost
+ * for the same, where the kernel lets us have them.  Goals are printed with
+ * whether they are reached.  The guest kernel's cost is the lab's to measure.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,6 +32,20 @@ NOINLINE long bench_ret(long x)
 	__asm__ volatile("" : "+r"(x));
 	return x * 3 + 1;
 }
+
+/* Its first instruction cannot be moved, its tail call can be turned. */
+__asm__(".pushsection .text\n"
+	".p2align 4\n.globl bench_turn\n.type bench_turn, @function\n"
+	"bench_turn: .cfi_startproc\n"
+	"call bench_nothing\n"
+	"lea 2(%rdi,%rdi,4), %rdi\n"
+	".byte 0xe9\n.long bench_ret - . - 4\n"
+	".cfi_endproc\n.size bench_turn, . - bench_turn\n"
+	".p2align 4\n.type bench_nothing, @function\n"
+	"bench_nothing: .cfi_startproc\nret\n.cfi_endproc\n"
+	".size bench_nothing, . - bench_nothing\n"
+	".popsection\n");
+long bench_turn(long x);
 
 NOINLINE long bench_two(long x)
 {
@@ -111,10 +127,27 @@ static double tight(long (*volatile fn)(long), uint64_t span)
 }
 
 static double base;
+static double by_uprobe, by_uretprobe; /* 0: not to be had */
 
-static void say(const char *what, double ns)
+static void head(void)
 {
-	printf("%-52s %10.1f ns %8.1fx\n", what, ns, ns / base);
+	printf("%-52s %10s    %9s %10s\n", "", "a call", "of bare",
+	       "of uprobe");
+}
+
+/* 'uprobe': what the same costs by uprobes, or 0. */
+static void say(const char *what, double ns, double uprobe)
+{
+	printf("%-52s %10.1f ns %8.1fx", what, ns, ns / base);
+	if (uprobe > 0)
+		printf(" %9.4fx", ns / uprobe);
+	printf("\n");
+}
+
+static void goal(const char *what, double is, double most, const char *unit)
+{
+	printf("   goal: %-43s %10.2f %-3s at most %g: %s\n", what, is, unit,
+	       most, is <= most ? "reached" : "NOT reached");
 }
 
 static uint64_t seen;
@@ -141,13 +174,18 @@ static struct inproc *begin(const char *patterns, struct engine_options opt,
 static double probed(const char *what, const char *patterns,
 		     struct engine_options opt, bool jump, long (*fn)(long))
 {
+	double uprobe = opt.entry && opt.exit ? by_uretprobe
+			: opt.entry	      ? by_uprobe
+					      : 0;
+
 	struct inproc *ip = begin(patterns, opt, jump);
 	double ns;
 
 	loop(fn, 1000000); /* return addresses learnt */
 	ns = jump ? tight(fn, SPAN) : loop(fn, SPAN);
 	inproc_stop(ip);
-	say(what, ns);
+	/* One function entered and left is what uprobes were measured on. */
+	say(what, ns, strchr(patterns, ',') ? 0 : uprobe);
 	return ns;
 }
 
@@ -209,10 +247,13 @@ static void uprobes(void)
 		printf("uprobes: skipped: %s\n", strerror(errno));
 		return;
 	}
-	say("uprobe, counting: entry", loop(bench_ret, SPAN));
+	by_uprobe = loop(bench_ret, SPAN);
+	say("uprobe, counting: entry", by_uprobe, 0);
 	out = uprobe(file_offset(bench_ret), true);
-	if (out >= 0)
-		say("uprobe + uretprobe, counting", loop(bench_ret, SPAN));
+	if (out >= 0) {
+		by_uretprobe = loop(bench_ret, SPAN);
+		say("uprobe + uretprobe, counting", by_uretprobe, 0);
+	}
 	close_fd(&in);
 	close_fd(&out);
 }
@@ -228,71 +269,103 @@ static void remote_sink(const struct probe_event *ev, void *opaque)
 	remote.last = ev->time;
 }
 
-static int under_ptrace(const char *self)
+static long child_switches(void)
 {
-	char *argv[] = { (char *)self, (char *)"--loop", NULL };
+	struct rusage u;
+
+	getrusage(RUSAGE_CHILDREN, &u);
+	return u.ru_nvcsw;
+}
+
+/* ns an activation, 'which' of the functions in --loop; 0: not to be had. */
+static double traced(const char *self, const char *function, const char *which,
+		     double *stops)
+{
+	char *argv[] = { (char *)self, (char *)"--loop", (char *)which, NULL };
 	const struct tracer_options opt = {
 		.engine = { .entry = true, .exit = true },
 	};
+	long switches = child_switches();
 	struct err e = { 0 };
 	volatile int stop = 0;
 	struct tracer *t;
-	uint64_t before;
-	cpu_set_t one;
 	int ret;
 
-	/* A stop that wakes another core costs ten times as much. */
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	sched_setaffinity(0, sizeof(one), &one);
 	memset(&remote, 0, sizeof(remote));
-	ret = tracer_spawn(&t, argv, "bench_ret", &opt, remote_sink, NULL, &e);
+	ret = tracer_spawn(&t, argv, function, &opt, remote_sink, NULL, &e);
 	if (ret < 0) {
 		printf("ptrace: skipped: %s\n", err_text(&e, ret));
 		return 0;
 	}
 	while (!tracer_wait(t, &stop))
 		;
-	if (remote.n > 2)
-		say("ptrace: entry + return, two stops",
-		    2 * (double)(remote.last - remote.first) /
-			    (double)(remote.n - 1));
 	tracer_close(t);
+	if (remote.n < 3)
+		return 0;
+	/* A stopped thread sleeps: its switches are its stops, but for a few
+	 * at the program's start. */
+	*stops = (double)(child_switches() - switches) / (double)remote.n;
+	return 2 * (double)(remote.last - remote.first) /
+	       (double)(remote.n - 1);
+}
 
-	memset(&remote, 0, sizeof(remote));
-	ret = tracer_spawn(&t, argv, "many_*", &opt, remote_sink, NULL, &e);
-	if (ret < 0)
+static int detached(const char *self)
+{
+	char *argv[] = { (char *)self, (char *)"--loop", NULL };
+	const struct tracer_options opt = {
+		.engine = { .entry = true, .exit = true },
+	};
+	struct err e = { 0 };
+	struct tracer *t;
+	uint64_t before;
+
+	if (tracer_spawn(&t, argv, "many_*", &opt, remote_sink, NULL, &e) < 0)
 		return 1;
 	before = now_ns();
 	tracer_stop(t);
-	printf("%-52s %10.1f ms\n", "ptrace: 100 functions detached in",
-	       (double)(now_ns() - before) / 1e6);
+	goal("ptrace: 100 functions detached in",
+	     (double)(now_ns() - before) / 1e6, 50, "ms");
 	tracer_close(t);
 	return 0;
 }
 
-int main(int argc, char **argv)
+static int under_ptrace(const char *self)
 {
-	const struct engine_options both = { .entry = true, .exit = true };
-	struct engine_options entry = { .entry = true };
-	struct engine_options count = both, lean = both;
-	double ret, three, tail;
-	struct inproc *ip;
-	uint64_t before;
+	double ret, tail, stops = 0, more = 0;
+	cpu_set_t one;
 
-	if (argc > 1 && !strcmp(argv[1], "--loop")) {
-		for (int i = 0; i < 2000; i++)
-			result += bench_ret(i);
+	/* A stop that wakes another core costs ten times as much. */
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	ret = traced(self, "bench_ret", "ret", &stops);
+	if (!ret)
 		return 0;
-	}
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	count.count_only = true;
-	lean.count_only = lean.no_latency = true;
+	say("ptrace: entry + return, two events", ret, by_uretprobe);
+	tail = traced(self, "bench_tail", "tail", &more);
+	say("ptrace: entry + tail exit, two events", tail, 0);
+	goal("ptrace stops an event", stops, 1.1, "");
+	printf("   %-49s %10.2f\n",
+	       "stops an event of a function left by a tail call", more);
+	goal("ptrace: a tail exit against a return exit", tail / ret, 2, "x");
+	return detached(self);
+}
 
-	base = tight(bench_ret, SPAN);
-	say("a bare call", base);
-	say("a bare chain of three", tight(bench_three, SPAN));
-	probed("exception, in-process: entry", "bench_ret", entry, false,
+static double detach_time(struct engine_options opt, bool jump)
+{
+	struct inproc *ip = begin("many_*", opt, jump);
+	uint64_t before = now_ns();
+
+	inproc_stop(ip);
+	return (double)(now_ns() - before) / 1e6;
+}
+
+static void by_exception(struct engine_options both)
+{
+	struct engine_options entry = { .entry = true };
+	double ret, tail, three;
+
+	probed("exception, in process: entry", "bench_ret", entry, false,
 	       bench_ret);
 	ret = probed("exception: entry + return", "bench_ret", both, false,
 		     bench_ret);
@@ -301,29 +374,69 @@ int main(int argc, char **argv)
 	three = probed("exception: chain of three, all probed",
 		       "bench_ret,bench_two,bench_three", both, false,
 		       bench_three);
-	printf("%-52s %10.2fx %s\n", "   a tail exit against a return exit",
-	       tail / ret, "(goal 2)");
-	printf("%-52s %10.2fx\n", "   chain of three against one", three / ret);
+	goal("exception: a tail exit against a return exit", tail / ret, 2,
+	     "x");
+	printf("   %-49s %10.2f x\n", "chain of three against one",
+	       three / ret);
+}
+
+static void by_jump(struct engine_options both)
+{
+	struct engine_options lean = both, latency = both, entry, tails;
+	double ret, tail, three;
+
+	latency.count_only = true;
+	lean.count_only = lean.no_latency = true;
+	entry = lean;
+	entry.exit = false;
+	tails = lean;
+	tails.entry = false;
+	probed("jump, counts: entry", "bench_ret", entry, true, bench_ret);
 	ret = probed("jump, counts: entry + return", "bench_ret", lean, true,
 		     bench_ret);
-	probed("jump, counts and latency: entry + return", "bench_ret", count,
+	goal("in process, entry + exit, all registers saved", ret, 30, "ns");
+	goal("the same against the bare call", ret / base, 15, "x");
+	probed("jump, counts and latency: entry + return", "bench_ret", latency,
 	       true, bench_ret);
 	tail = probed("jump, counts: entry + tail exit", "bench_tail", lean,
 		      true, bench_tail);
 	three = probed("jump, counts: chain of three",
 		       "bench_ret,bench_two,bench_three", lean, true,
 		       bench_three);
-	printf("%-52s %10.2fx %s\n", "   a tail exit against a return exit",
-	       tail / ret, "(goal 2)");
-	printf("%-52s %10.2fx\n", "   chain of three against one", three / ret);
+	goal("jump: a tail exit against a return exit", tail / ret, 2, "x");
+	printf("   %-49s %10.2f x\n", "chain of three against one",
+	       three / ret);
+	tail = probed("jump at the tail call alone: exit", "bench_turn", tails,
+		      true, bench_turn);
+	goal("the same against a return exit", tail / ret, 2, "x");
+	ret = probed("   with an exception in its place", "bench_turn", tails,
+		     false, bench_turn);
 	probed("jump, events with vector state saved", "bench_ret", both, true,
 	       bench_ret);
-	uprobes();
+}
 
-	ip = begin("many_*", both, false);
-	before = now_ns();
-	inproc_stop(ip);
-	printf("%-52s %10.1f ms %s\n", "in-process: 100 functions detached in",
-	       (double)(now_ns() - before) / 1e6, "(goal 50)");
+int main(int argc, char **argv)
+{
+	const struct engine_options both = { .entry = true, .exit = true };
+
+	if (argc > 1 && !strcmp(argv[1], "--loop")) {
+		bool tail = argc > 2 && !strcmp(argv[2], "tail");
+
+		for (int i = 0; i < 2000; i++)
+			result += tail ? bench_tail(i) : bench_ret(i);
+		return 0;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	head();
+	base = tight(bench_ret, SPAN);
+	say("a bare call", base, 0);
+	say("a bare chain of three", tight(bench_three, SPAN), 0);
+	uprobes();
+	by_exception(both);
+	by_jump(both);
+	goal("exceptions: 100 functions detached in", detach_time(both, false),
+	     50, "ms");
+	goal("jumps: 100 functions detached in", detach_time(both, true), 50,
+	     "ms");
 	return under_ptrace(argv[0]);
 }

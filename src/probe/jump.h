@@ -70,6 +70,7 @@ struct jump {
 	bool fast;  /* counts only */
 	bool time;  /* with latencies */
 	bool jumps; /* tail jumps are events too */
+	bool exits; /* and exits are */
 	uint64_t entry[TRAMP_CLASSES];
 	uint32_t frame[TRAMP_CLASSES];
 	/* Class by return address; key ^ value == address, as in the engine. */

@@ -73,6 +73,11 @@ int probe_jump_enter(struct jump_save *s)
 	st = &th->own;
 	if (slot < st->x.lo || slot >= st->x.hi || st->n == st->room)
 		return 1;
+	if (!j->exits) {
+		count(th, s->word, EVENT_ENTRY);
+		s->word = f->bypass;
+		return 0;
+	}
 	ra = *(const uint64_t *)slot;
 	top = &st->item[st->n];
 	if (ra - j->tramp < TRAMP_CODE) {
@@ -101,7 +106,34 @@ int probe_jump_enter(struct jump_save *s)
 	return 0;
 }
 
-/* As the engine's on_tail(), for a function that is the innermost probed. */
+/*
+ * The activation that leaves from 'slot': the innermost, or, where entries are
+ * not seen, a new one.  NULL if that takes more than a look.
+ */
+static inline struct pend *leaving(struct probe_stack *st,
+				   const struct jump_patch *f, uint64_t slot,
+				   bool under_tramp)
+{
+	struct pend *top = &st->item[st->n];
+
+	if (f->track) {
+		if (!st->n)
+			return NULL;
+		top--;
+		return pend_sp(top) == slot && pend_func(top) == f->func &&
+				       !(top->time_flags & PEND_LEFT)
+			       ? top
+			       : NULL;
+	}
+	if (st->n == st->room || (st->n && pend_sp(top - 1) < slot) ||
+	    (st->n && pend_sp(top - 1) == slot && !under_tramp))
+		return NULL;
+	top->sp_func = slot << 16 | f->func;
+	top->time_flags = 0;
+	return top;
+}
+
+/* As the engine's on_tail(). */
 int probe_jump_tail(struct jump_save *s)
 {
 	struct jump *j = jump_current;
@@ -109,26 +141,28 @@ int probe_jump_tail(struct jump_save *s)
 	uint64_t slot = (uint64_t)&s->word + 32, ra, flags = PEND_LEFT;
 	struct engine_thread *th = probe_self;
 	struct probe_stack *st;
-	struct pend *top;
+	struct pend *item;
+	bool under;
 
 	if (!j->fast || !th || th->of != j->en || !th->count || probe_inside)
 		return 1;
 	st = &th->own;
-	if (slot < st->x.lo || slot >= st->x.hi || !st->n || !f->track)
-		return 1;
-	top = &st->item[st->n - 1];
-	if (pend_sp(top) != slot || pend_func(top) != f->func ||
-	    top->time_flags & PEND_LEFT)
+	if (slot < st->x.lo || slot >= st->x.hi)
 		return 1;
 	ra = *(const uint64_t *)slot;
-	if (ra - j->tramp < TRAMP_CODE)
+	under = ra - j->tramp < TRAMP_CODE;
+	item = leaving(st, f, slot, under);
+	if (!item)
+		return 1;
+	if (under)
 		s->word = f->bypass;
 	else if (call_body(j, s, st, slot, ra, f->body))
 		flags |= PEND_FRAME;
 	else
 		return 1;
 	probe_inside = true;
-	top->time_flags |= flags;
+	item->time_flags |= flags;
+	st->n += !f->track;
 	if (j->jumps)
 		count(th, f->func, EVENT_JUMP);
 	probe_inside = false;

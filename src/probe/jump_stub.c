@@ -405,6 +405,7 @@ int jump_prepare(struct jump **out, struct engine *en, struct err *e)
 	j->fast = en->opt.count_only;
 	j->time = en->opt.count_only && !en->opt.no_latency;
 	j->jumps = en->opt.jump;
+	j->exits = en->opt.exit;
 	j->npatch = en->nfunc;
 	for (size_t i = 0; i < en->nfunc; i++)
 		for (size_t k = 0; k < en->func[i].fn->nsite; k++)

@@ -165,11 +165,48 @@ static void all_is_counted(void **state)
 	assert_int_equal(work(), sum);
 }
 
+/* Tail exits alone: no entry is seen, and nothing of it is a breakpoint. */
+static void exits_without_entries(void **state)
+{
+	const struct engine_options opt = { .exit = true,
+					    .no_latency = true,
+					    .count_only = true };
+	long sum = work();
+	unsigned int at = 0;
+
+	begin(&opt);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(work(), sum);
+	inproc_stop(session);
+	while (number(engine_func(inproc_engine(session), at)->name) != 4)
+		at++;
+	assert_int_equal(engine_count(inproc_engine(session), at, EVENT_EXIT),
+			 30);
+	assert_int_equal(engine_count(inproc_engine(session), at, EVENT_ENTRY),
+			 0);
+	assert_int_equal(engine_stats(inproc_engine(session))->lost, 0);
+}
+
+static void entries_alone(void **state)
+{
+	const struct engine_options opt = { .entry = true, .count_only = true };
+	static const unsigned int entries[] = { 50, 30, 20, 20, 20, 2 };
+	long sum = work();
+
+	begin(&opt);
+	assert_int_equal(work(), sum);
+	assert_int_equal(work(), sum);
+	inproc_stop(session);
+	check(EVENT_ENTRY, entries);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_needs_no_breakpoint),
 		cmocka_unit_test(all_is_counted),
+		cmocka_unit_test(exits_without_entries),
+		cmocka_unit_test(entries_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
