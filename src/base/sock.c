@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -70,33 +69,15 @@ static int clear_stale(const char *path, int type, struct err *e)
 	return 0;
 }
 
-/* Somebody may have taken the name meanwhile. */
-static int appear(const char *now, const char *path)
-{
-	int ret = renameat2(AT_FDCWD, now, AT_FDCWD, path, RENAME_NOREPLACE);
-
-	/* Not every file system can tell. */
-	return ret < 0 && errno == EINVAL ? rename(now, path) : ret;
-}
-
 int sock_listen(const char *path, int type, struct err *e)
 {
-	char now[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	struct sockaddr_un sa;
 	mode_t old;
 	int fd, ret;
 
-	/* Where there is room, it gets its name when it can be connected to. */
-	if (snprintf(now, sizeof(now), "%s.%d", path, getpid()) >=
-	    (int)sizeof(now))
-		now[0] = '\0';
-	else
-		unlink(now);
 	ret = address(path, &sa, e);
 	if (ret < 0)
 		return ret;
-	if (now[0])
-		strcpy(sa.sun_path, now);
 	ret = clear_stale(path, type, e);
 	if (ret < 0)
 		return ret;
@@ -116,14 +97,10 @@ int sock_listen(const char *path, int type, struct err *e)
 		ret = err_sys(e, -errno, "listen on %s", path);
 		goto unlink;
 	}
-	if (now[0] && appear(now, path) < 0) {
-		ret = err_sys(e, -errno, "%s", path);
-		goto unlink;
-	}
 	return fd;
 
 unlink:
-	unlink(sa.sun_path);
+	unlink(path);
 close:
 	close(fd);
 	return ret;

@@ -16,10 +16,7 @@
 
 #define SOCK_FDS_MAX 16
 
-/*
- * 'type' is SOCK_STREAM or SOCK_SEQPACKET; fds are CLOEXEC.  Returns the fd.
- * Who sees the name can connect (unless it is longer than some 98 bytes).
- */
+/* 'type' is SOCK_STREAM or SOCK_SEQPACKET; fds are CLOEXEC.  Returns the fd. */
 int sock_listen(const char *path, int type, struct err *e);
 int sock_connect(const char *path, int type, struct err *e);
 int sock_accept(int fd);

@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -54,30 +53,6 @@ static void a_live_name_is_refused_and_a_dead_one_taken(void **state)
 	fd = sock_listen(path, SOCK_STREAM, NULL);
 	assert_true(fd >= 0);
 	close(fd);
-}
-
-static void *listener(void *arg)
-{
-	return (void *)(intptr_t)sock_listen(path, SOCK_STREAM, NULL);
-}
-
-static void who_sees_the_name_can_connect(void **state)
-{
-	for (unsigned int i = 0; i < 500; i++) {
-		pthread_t t;
-		void *fd;
-		int c;
-
-		assert_int_equal(pthread_create(&t, NULL, listener, NULL), 0);
-		while (access(path, F_OK) < 0)
-			;
-		c = sock_connect(path, SOCK_STREAM, NULL);
-		pthread_join(t, &fd);
-		assert_true(c >= 0);
-		close(c);
-		close((int)(intptr_t)fd);
-		unlink(path);
-	}
 }
 
 static void a_file_is_not_removed(void **state)
@@ -142,7 +117,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(only_the_owner_may_connect),
 		T(a_live_name_is_refused_and_a_dead_one_taken),
-		T(who_sees_the_name_can_connect),
 		T(a_file_is_not_removed),
 		T(long_paths_are_named),
 		T(descriptors_travel_and_do_not_leak),

@@ -104,7 +104,11 @@ static struct pdev *client(struct host *h, const char *name)
 	char spec[128];
 
 	snprintf(spec, sizeof(spec), "vfio-user:%s/%s.sock", h->dir, name);
-	if (pdev_open(&p, spec, &e) < 0)
+	/* The name is there a moment before it can be connected to. */
+	for (int i = 0; i < 200 && pdev_open(&p, spec, &e) == -ECONNREFUSED;
+	     i++)
+		usleep(5000);
+	if (!p)
 		fail_msg("%s", e.text);
 	return p;
 }
