@@ -4,12 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
-#include "base/rights.h"
 #include "cli/cmd.h"
 #include "cli/opt.h"
+#include "cli/vm.h"
 #include "machine/move.h"
-#include "machine/rebind.h"
 
 static const struct opt_usage usage = {
 	.synopsis = "receive [OPTIONS] --name NAME --listen ADDRESS",
@@ -25,24 +23,52 @@ static const struct opt_usage usage = {
 		 "      --tls /etc/pagurus/tls --vf pf:/run/pagurus/pf.sock",
 };
 
+struct wait {
+	struct arrival_config ac;
+	struct arrival *a;
+};
+
+static int wait_for_vm(struct machine *m, void *opaque, struct err *e)
+{
+	struct wait *w = opaque;
+	int ret = arrival_create(&w->a, m, &w->ac, e);
+
+	if (ret == 0) {
+		printf("listening on %s\n", arrival_addr(w->a));
+		fflush(stdout);
+	}
+	return ret;
+}
+
+static void stop_waiting(void *opaque)
+{
+	struct wait *w = opaque;
+
+	arrival_destroy(w->a);
+}
+
 int cmd_receive(int argc, char **argv)
 {
 	struct machine_config cfg = { .mem = 0 };
-	struct arrival_config ac = { .listen = NULL };
+	struct wait w = { .ac.listen = NULL };
 	struct opt_list vfs = { .n = 0 };
 	const char *shadow = NULL;
-	bool verbose = false;
+	struct cli_vm vm = { .command = "receive",
+			     .cfg = &cfg,
+			     .begin = wait_for_vm,
+			     .end = stop_waiting,
+			     .opaque = &w };
 	const struct opt opts[] = {
 		{ "name", 'n', "NAME", "the VM's name here", OPT_STR,
 		  &cfg.name },
 		{ "listen", 'l', "ADDRESS", "where to wait", OPT_STR,
-		  &ac.listen },
+		  &w.ac.listen },
 		{ "vf", 0, "SPEC", "a VF on offer; may be repeated", OPT_LIST,
 		  &vfs },
 		{ "tls", 0, "DIR", "ca.pem, cert.pem, key.pem", OPT_STR,
-		  &ac.tls },
+		  &w.ac.tls },
 		{ "insecure", 0, NULL, "plain TCP is meant", OPT_FLAG,
-		  &ac.insecure },
+		  &w.ac.insecure },
 		{ "console", 0, "stdio|SOCKET",
 		  "serial console here, too ('pagurus console' always works)",
 		  OPT_STR, &cfg.console },
@@ -50,14 +76,10 @@ int cmd_receive(int argc, char **argv)
 		  &shadow },
 		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
 		  &cfg.dir },
-		{ "verbose", 'v', NULL, "log more", OPT_FLAG, &verbose },
+		{ "verbose", 'v', NULL, "log more", OPT_FLAG, &vm.verbose },
 		{ 0 },
 	};
-	struct arrival *a = NULL;
-	struct rebind *rb = NULL;
-	struct move *mv = NULL;
 	struct err e = { 0 };
-	struct machine *m;
 	int n = opt_parse(opts, &usage, argc, argv), ret = 0;
 
 	if (n == OPT_HELP)
@@ -66,7 +88,7 @@ int cmd_receive(int argc, char **argv)
 		return EXIT_USAGE;
 	if (n > 0)
 		return opt_misuse(&usage, "'%s' is no option", argv[1]);
-	if (!cfg.name || !ac.listen)
+	if (!cfg.name || !w.ac.listen)
 		return opt_misuse(&usage, "--name and --listen are needed");
 	if (vfs.n > MACHINE_DEVS_MAX)
 		return opt_misuse(&usage, "at most %d VFs", MACHINE_DEVS_MAX);
@@ -74,31 +96,7 @@ int cmd_receive(int argc, char **argv)
 		ret = shadow_parse_opts(&cfg.shadow, shadow, &e);
 	if (ret < 0)
 		return cmd_fail("receive", &e, ret);
-	ac.vf = vfs.v;
-	ac.nvfs = vfs.n;
-	if (verbose)
-		log_set_level(LOG_DEBUG);
-	log_set_prefix(cfg.name);
-
-	netvf_prepare(ac.vf, ac.nvfs);
-	ret = rights_drop(RIGHTS_VM, &e);
-	if (ret == 0)
-		ret = machine_create(&m, &cfg, &e);
-	if (ret < 0)
-		return cmd_fail("receive", &e, ret);
-	ret = move_create(&mv, m, &e);
-	if (ret == 0)
-		ret = rebind_create(&rb, m, &e);
-	if (ret == 0)
-		ret = arrival_create(&a, m, &ac, &e);
-	if (ret == 0) {
-		printf("listening on %s\n", arrival_addr(a));
-		fflush(stdout);
-		ret = machine_serve(m);
-	}
-	arrival_destroy(a);
-	rebind_destroy(rb);
-	move_destroy(mv);
-	machine_destroy(m);
-	return ret < 0 ? cmd_fail("receive", &e, ret) : ret;
+	w.ac.vf = vm.vf = vfs.v;
+	w.ac.nvfs = vm.nvfs = vfs.n;
+	return cli_vm_serve(&vm);
 }

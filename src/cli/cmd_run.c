@@ -4,13 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
-#include "base/rights.h"
-#include "base/util.h"
 #include "cli/cmd.h"
 #include "cli/opt.h"
-#include "machine/move.h"
-#include "machine/rebind.h"
+#include "cli/vm.h"
 
 static const struct opt_usage usage = {
 	.synopsis = "run [OPTIONS] --name NAME --kernel FILE",
@@ -30,15 +26,22 @@ static const struct opt_usage usage = {
 		 "      --vf 0000:01:10.0 --console stdio",
 };
 
+static int boot(struct machine *m, void *opaque, struct err *e)
+{
+	int ret = machine_build(m, e);
+
+	return ret < 0 ? ret : machine_start(m, e);
+}
+
 int cmd_run(int argc, char **argv)
 {
 	struct machine_config cfg = { .console = NULL };
 	uint64_t cpus = 1, mem = 512ull << 20;
 	struct opt_list vfs = { .n = 0 };
 	const char *shadow = NULL;
-	struct rebind *rb = NULL;
-	struct move *mv = NULL;
-	bool verbose = false;
+	struct cli_vm vm = {
+		.command = "run", .cfg = &cfg, .vf = cfg.vf, .begin = boot
+	};
 	const struct opt opts[] = {
 		{ "name", 'n', "NAME", "the VM's name, also of its socket",
 		  OPT_STR, &cfg.name },
@@ -64,12 +67,11 @@ int cmd_run(int argc, char **argv)
 		  OPT_FLAG, &cfg.no_reboot },
 		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
 		  &cfg.dir },
-		{ "verbose", 'v', NULL, "log more", OPT_FLAG, &verbose },
+		{ "verbose", 'v', NULL, "log more", OPT_FLAG, &vm.verbose },
 		{ 0 },
 	};
 	struct err e = { 0 };
-	struct machine *m;
-	int n = opt_parse(opts, &usage, argc, argv), ret;
+	int n = opt_parse(opts, &usage, argc, argv);
 
 	if (n == OPT_HELP)
 		return 0;
@@ -84,31 +86,9 @@ int cmd_run(int argc, char **argv)
 				  VM_CPUS_MAX, MACHINE_DEVS_MAX);
 	cfg.cpus = (unsigned int)cpus;
 	cfg.mem = mem;
-	cfg.nvfs = vfs.n;
+	cfg.nvfs = vm.nvfs = vfs.n;
 	memcpy(cfg.vf, vfs.v, vfs.n * sizeof(vfs.v[0]));
 	if (shadow && shadow_parse_opts(&cfg.shadow, shadow, &e) < 0)
 		return cmd_fail("run", &e, e.code);
-	if (verbose)
-		log_set_level(LOG_DEBUG);
-	log_set_prefix(cfg.name);
-
-	netvf_prepare(cfg.vf, cfg.nvfs);
-	ret = rights_drop(RIGHTS_VM, &e);
-	if (ret == 0)
-		ret = machine_create(&m, &cfg, &e);
-	if (ret < 0)
-		return cmd_fail("run", &e, ret);
-	ret = move_create(&mv, m, &e);
-	if (ret == 0)
-		ret = rebind_create(&rb, m, &e);
-	if (ret == 0)
-		ret = machine_build(m, &e);
-	if (ret == 0)
-		ret = machine_start(m, &e);
-	if (ret == 0)
-		ret = machine_serve(m);
-	rebind_destroy(rb);
-	move_destroy(mv);
-	machine_destroy(m);
-	return ret < 0 ? cmd_fail("run", &e, ret) : ret;
+	return cli_vm_serve(&vm);
 }
