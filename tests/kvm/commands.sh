@@ -5,41 +5,8 @@
 # usage: commands.sh PAGURUS GUEST-UNIT
 set -u
 pagurus=$1 guest=$2
-if ! [ -r /dev/kvm ] || ! [ -w /dev/kvm ]; then
-	echo "skipped: /dev/kvm cannot be used"
-	exit 77
-fi
-dir=$(mktemp -d /tmp/commands-XXXXXX) || exit 1
-PAGURUS_DIR=$dir/ctl
-export PAGURUS_DIR
-pids='' fail=0 n=0
-
-end() {
-	for p in $pids; do
-		kill "$p" 2>/dev/null
-	done
-	wait
-	[ "$fail" -eq 0 ] || tail -n 20 "$dir"/*.log
-	rm -rf "$dir"
-	exit "$fail"
-}
-trap 'fail=1; end' INT TERM
-
-wrong() {
-	echo "FAIL: $1"
-	fail=1
-	end
-}
-
-until_true() {
-	n=$(($1 * 20))
-	shift
-	while ! "$@" >/dev/null 2>&1; do
-		n=$((n - 1))
-		[ "$n" -gt 0 ] || return 1
-		sleep 0.05
-	done
-}
+# shellcheck source=tests/kvm/lib.sh
+. "$(dirname "$0")/lib.sh"
 
 # vm NAME TEST [OPTIONS]: in the background, its process in $vm.
 vm() {

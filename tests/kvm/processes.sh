@@ -6,48 +6,9 @@
 # usage: processes.sh PAGURUS GUEST-NET
 set -u
 pagurus=$1 guest=$2
-if ! [ -r /dev/kvm ] || ! [ -w /dev/kvm ]; then
-	echo "skipped: /dev/kvm cannot be used"
-	exit 77
-fi
-dir=$(mktemp -d /tmp/processes-XXXXXX) || exit 1
-mkdir "$dir/ctl"
-PAGURUS_DIR=$dir/ctl
-export PAGURUS_DIR
-pids='' fail=0 vm0='' vm1=''
-
-end() {
-	for p in $pids; do
-		kill "$p" 2>/dev/null
-	done
-	wait
-	if [ "$fail" -ne 0 ]; then
-		for f in "$dir"/*.log; do
-			echo "--- $f"
-			tail -n 40 "$f"
-		done
-	fi
-	rm -rf "$dir"
-	exit "$fail"
-}
-trap 'fail=1; end' INT TERM
-
-wrong() {
-	echo "FAIL: $1"
-	fail=1
-	end
-}
-
-# until SECONDS COMMAND...: true as soon as the command is.
-until_true() {
-	tries=$(($1 * 10))
-	shift
-	while ! "$@" >/dev/null 2>&1; do
-		tries=$((tries - 1))
-		[ "$tries" -gt 0 ] || return 1
-		sleep 0.1
-	done
-}
+# shellcheck source=tests/kvm/lib.sh
+. "$(dirname "$0")/lib.sh"
+vm0='' vm1=''
 
 # start_nic N: the NIC, and the driver of its PF.
 start_nic() {
