@@ -44,8 +44,13 @@ __asm__(".pushsection .text\n"
 	".p2align 4\n.type bench_nothing, @function\n"
 	"bench_nothing: .cfi_startproc\nret\n.cfi_endproc\n"
 	".size bench_nothing, . - bench_nothing\n"
+	/* Its first instruction the kernel emulates for a uprobe. */
+	".p2align 4\n.globl bench_nop\n.type bench_nop, @function\n"
+	"bench_nop: .cfi_startproc\nnop\nlea 1(%rdi,%rdi,2), %rax\nret\n"
+	".cfi_endproc\n.size bench_nop, . - bench_nop\n"
 	".popsection\n");
 long bench_turn(long x);
+long bench_nop(long x);
 
 NOINLINE long bench_two(long x)
 {
@@ -234,28 +239,41 @@ static uint64_t file_offset(const void *fn)
 	return off;
 }
 
+/* Entry, and entry with return; 0 where they are not to be had. */
+static void uprobed(long (*fn)(long), double *entry, double *both)
+{
+	int in = uprobe(file_offset((const void *)fn), false), out;
+
+	*entry = *both = 0;
+	if (in < 0) {
+		printf("uprobes: skipped: %s\n", strerror(errno));
+		return;
+	}
+	*entry = loop(fn, SPAN);
+	out = uprobe(file_offset((const void *)fn), true);
+	if (out >= 0)
+		*both = loop(fn, SPAN);
+	close_fd(&in);
+	close_fd(&out);
+}
+
+/* What ours are held against is uprobes at their best. */
 static void uprobes(void)
 {
-	int in, out;
+	double entry, both;
 
 	if (uprobe_type() < 0) {
 		printf("uprobes: skipped, the kernel has none for us\n");
 		return;
 	}
-	in = uprobe(file_offset(bench_ret), false);
-	if (in < 0) {
-		printf("uprobes: skipped: %s\n", strerror(errno));
+	uprobed(bench_nop, &by_uprobe, &by_uretprobe);
+	if (!by_uprobe)
 		return;
-	}
-	by_uprobe = loop(bench_ret, SPAN);
-	say("uprobe, counting: entry", by_uprobe, 0);
-	out = uprobe(file_offset(bench_ret), true);
-	if (out >= 0) {
-		by_uretprobe = loop(bench_ret, SPAN);
-		say("uprobe + uretprobe, counting", by_uretprobe, 0);
-	}
-	close_fd(&in);
-	close_fd(&out);
+	say("uprobe, counting, on an emulated nop: entry", by_uprobe, 0);
+	say("uprobe + uretprobe there", by_uretprobe, 0);
+	uprobed(bench_ret, &entry, &both);
+	say("uprobe on the function the others are on: entry", entry, 0);
+	say("uprobe + uretprobe there", both, 0);
 }
 
 static struct {
@@ -338,11 +356,18 @@ static int under_ptrace(const char *self)
 	CPU_ZERO(&one);
 	CPU_SET(sched_getcpu(), &one);
 	sched_setaffinity(0, sizeof(one), &one);
-	ret = traced(self, "bench_ret", "ret", &stops);
-	if (!ret)
-		return 0;
+	ret = tail = 0;
+	/* The least of several, as others use the machine too. */
+	for (int i = 0; i < 5; i++) {
+		double ns = traced(self, "bench_ret", "ret", &stops);
+
+		if (!ns)
+			return 0;
+		ret = i ? MIN(ret, ns) : ns;
+		ns = traced(self, "bench_tail", "tail", &more);
+		tail = i ? MIN(tail, ns) : ns;
+	}
 	say("ptrace: entry + return, two events", ret, by_uretprobe);
-	tail = traced(self, "bench_tail", "tail", &more);
 	say("ptrace: entry + tail exit, two events", tail, 0);
 	goal("ptrace stops an event", stops, 1.1, "");
 	printf("   %-49s %10.2f\n",
