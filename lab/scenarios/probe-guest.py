@@ -11,6 +11,7 @@ DRIVER = "igbvf_xmit_frame"
 TAIL = "shmem_rmdir"		# jumps to shmem_unlink, or returns an error
 WATCH = (DRIVER, TAIL, "shmem_unlink", "done_path_create")
 CALLS = 20
+LINKED = 0xffffffff81000000	# where a kernel is before KASLR
 
 # The guest's own account: entries and exits of the same functions.
 TRACE = """
@@ -25,6 +26,16 @@ echo > trace
 echo 1 > tracing_on
 cat set_ftrace_filter
 """ % " ".join(WATCH)
+
+
+def moved(path, by):
+    """The kernel's symbols as its System.map has them (by: None), or off."""
+    with open(path) as f:
+        all_ = [x.split() for x in f if "[" not in x]
+    first = [int(x[0], 16) for x in all_ if x[2] == "_stext"][0]
+    by = LINKED - first if by is None else by
+    return "".join("%016x %s %s\n" % (int(a, 16) + by, t, n)
+                   for a, t, n in all_)
 
 
 def traced(g):
@@ -77,7 +88,10 @@ def scenario(lab):
     g.run("mkdir /tmp/www; grep -i ' [tw] ' /proc/kallsyms > /tmp/www/k; "
           "httpd -p 5999 -h /tmp/www", timeout=60)
     b.run("wget -q -O /tmp/kallsyms http://%s:5999/k" % GUEST, timeout=120)
-    a.put(b.get("/tmp/kallsyms"), "/tmp/kallsyms")
+    symbols = b.get("/tmp/kallsyms")
+    a.put(symbols, "/tmp/kallsyms")
+    a.write("/tmp/System.map", moved(symbols, None))
+    a.write("/tmp/wrong", moved(symbols, 0x40))
 
     lab.step("what could be probed")
     listing = a.run("pagurus probe --list --vm g -s /tmp/kallsyms %s" %
@@ -87,8 +101,11 @@ def scenario(lab):
         TAIL + r"  .*\n(  .*\n)*?  .* tail call +to shmem_unlink", listing),
               listing)
     lab.check("nothing is refused", "REFUSED" not in listing, listing)
-    a.fails("sed 's/^\\(.*\\)\\(.\\) t /\\14 t /' /tmp/kallsyms > /tmp/wrong; "
-            "pagurus probe --vm g -s /tmp/wrong shmem_unlink")
+    again = a.run("pagurus probe --list --vm g -s /tmp/System.map %s" %
+                  ",".join(WATCH[1:]), timeout=120).out
+    lab.check("a System.map does, KASLR or not", again in listing, again)
+    r = a.fails("pagurus probe --vm g -s /tmp/wrong shmem_unlink")
+    lab.check("another kernel's does not", "another kernel" in r.out, r.out)
 
     lab.step("probes are set beside the guest's own tracing")
     own = g.run(TRACE).out
