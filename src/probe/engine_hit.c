@@ -27,7 +27,7 @@ static void emit(struct hit *h, enum probe_event_kind kind, uint16_t func,
 		.tid = h->th->tid,
 		.depth = depth,
 		.time = h->now,
-		.latency = since ? h->now - since : 0,
+		.latency = since ? (h->now - since) & PEND_TIME : 0,
 		.sp = sp,
 	};
 

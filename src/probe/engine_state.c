@@ -175,11 +175,10 @@ static void put_stack(struct wire_out *o, const struct probe_stack *s)
 	}
 }
 
+/* 0 is no time; else it may wrap. */
 static uint64_t shifted(uint64_t t, int64_t shift)
 {
-	int64_t v = (int64_t)t + shift;
-
-	return t ? (uint64_t)MAX(v, (int64_t)1) : 0;
+	return t ? MAX((t + (uint64_t)shift) & PEND_TIME, 1ull) : 0;
 }
 
 static void get_stack(struct wire_in *in, struct engine *en, int64_t shift)

@@ -31,7 +31,7 @@ static inline void count_exit(const struct jump *j, struct engine_thread *th,
 
 	count(th, func, EVENT_EXIT);
 	if (j->time)
-		th->total[func] += now - pend_time(p);
+		th->total[func] += (now - pend_time(p)) & PEND_TIME;
 }
 
 /*
@@ -86,7 +86,7 @@ int probe_jump_enter(struct jump_save *s)
 			return 1;
 		probe_inside = true;
 		top->sp_func = slot << 16 | s->word;
-		top->time_flags = stamp(j) << 2 | PEND_LEFT;
+		top->time_flags = pend_when(stamp(j), PEND_LEFT);
 		st->n++;
 		count(th, s->word, EVENT_ENTRY);
 		s->word = f->bypass;
@@ -99,7 +99,7 @@ int probe_jump_enter(struct jump_save *s)
 		return 1;
 	probe_inside = true;
 	top->sp_func = slot << 16 | number;
-	top->time_flags = stamp(j) << 2 | PEND_LEFT | PEND_FRAME;
+	top->time_flags = pend_when(stamp(j), PEND_LEFT | PEND_FRAME);
 	st->n++;
 	count(th, number, EVENT_ENTRY);
 	probe_inside = false;

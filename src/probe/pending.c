@@ -34,7 +34,9 @@ int pend_push(struct probe_stack *s, uint64_t sp, uint16_t func, uint64_t time,
 			return -ENOMEM;
 		s->item = p;
 	}
-	s->item[s->n++] = (struct pend){ sp << 16 | func, time << 2 | flags };
+	s->item[s->n++] =
+		(struct pend){ sp << 16 | func,
+			       (sp >> 48) << 55 | pend_when(time, flags) };
 	return 0;
 }
 

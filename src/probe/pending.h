@@ -22,15 +22,28 @@
 #define PEND_FRAME 2u /* a trampoline's frame is below its slot */
 #define PEND_FLAGS 3u
 
-/* sp is 48 bits, sign-extended when read: kernel stacks are up there. */
+/*
+ * A stack pointer has 57 bits that tell, and its sign: with five levels of
+ * page tables a kernel's stacks use them all.  Its upper 9 are with the time,
+ * which so wraps after 104 days; differences below that are right.
+ */
 struct pend {
 	uint64_t sp_func;    /* sp << 16 | func */
-	uint64_t time_flags; /* ns << 2 | flags */
+	uint64_t time_flags; /* sp >> 48 << 55 | ns << 2 | flags */
 };
+
+#define PEND_TIME ((1ull << 53) - 1)
 
 static inline uint64_t pend_sp(const struct pend *p)
 {
-	return (uint64_t)((int64_t)p->sp_func >> 16);
+	return (uint64_t)((int64_t)p->time_flags >> 55) << 48 |
+	       p->sp_func >> 16;
+}
+
+/* time_flags of a stack in the lower half */
+static inline uint64_t pend_when(uint64_t ns, unsigned int flags)
+{
+	return (ns & PEND_TIME) << 2 | flags;
 }
 
 static inline uint16_t pend_func(const struct pend *p)
@@ -40,7 +53,7 @@ static inline uint16_t pend_func(const struct pend *p)
 
 static inline uint64_t pend_time(const struct pend *p)
 {
-	return p->time_flags >> 2;
+	return p->time_flags >> 2 & PEND_TIME;
 }
 
 /* A return address we replaced, for frames that could not be copied. */
