@@ -1,4 +1,4 @@
-// sources: src/base/err.c src/base/log.c src/base/loop.c src/base/sock.c src/base/trace.c src/base/wire.c src/pci/caps.c src/pci/config.c src/pdev/pdev.c src/igb/gen.c src/igb/mbx.c src/igb/pf.c src/igb/pf_filter.c src/igb/pf_hw.c src/igb/pf_policy.c src/igb/pf_proto.c src/igb/pf_server.c src/igb/pf_sriov.c src/igb/pf_vf.c src/igb/fake_igb.c fuzz/vdev_pdev.c libs: jansson
+// sources: src/base/err.c src/base/log.c src/base/loop.c src/base/sock.c src/base/trace.c src/base/wire.c src/pci/caps.c src/pci/config.c src/pdev/pdev.c src/igb/gen.c src/igb/mbx.c src/igb/pf.c src/igb/pf_filter.c src/igb/pf_hw.c src/igb/pf_policy.c src/igb/pf_proto.c src/igb/pf_server.c src/igb/pf_sriov.c src/igb/pf_vf.c src/igb/pf_announce.c src/igb/pf_tx.c src/igb/rarp.c src/igb/fake_igb.c fuzz/vdev_pdev.c libs: jansson
 /*
  * What a hostile VM can do to the PF driver: any messages on two connections
  * at once, in between accesses to its VF's mailbox; and a policy file that

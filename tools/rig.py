@@ -172,13 +172,6 @@ class Host:
         return json.loads(p.stdout)
 
 
-def listening(path):
-    """Somebody accepts there; the name alone is there a moment before."""
-    with open("/proc/net/unix") as f:
-        return any(x[7:] == [path] and int(x[3], 16) & 0x10000
-                   for x in map(str.split, f))
-
-
 class Rig:
     def __init__(self, program, guest, keep=None):
         self.program, self.guest, self.keep = program, guest, keep
@@ -224,7 +217,7 @@ class Rig:
 
     def wait_for(self, path, proc, seconds=10):
         end = time.monotonic() + seconds
-        while not listening(path):
+        while not os.path.exists(path):
             if not proc.alive() or time.monotonic() > end:
                 raise Failed("%s does not come up:\n%s" % (proc.name,
                                                            proc.tail()))

@@ -59,7 +59,12 @@ struct netdev {
 	uint64_t announced, frames, unannounced;
 
 	_Atomic int grant; /* enum grant */
-	bool rebuilt;	   /* loaded without rings: the guest builds them */
+	/* Asked of one PF driver, and then of another: who answers? */
+	struct grant_ask {
+		struct netdev *nd;
+	} ask[2];
+	unsigned int asked; /* index of the one that counts */
+	bool rebuilt;	    /* loaded without rings: the guest builds them */
 };
 
 static void trace(struct netdev *nd, const char *what, uint64_t val)
@@ -506,8 +511,11 @@ void netdev_retire(struct netdev *nd)
 
 static void granted(void *opaque, const struct pf_verdict *v)
 {
-	struct netdev *nd = opaque;
+	struct grant_ask *a = opaque;
+	struct netdev *nd = a->nd;
 
+	if (a != &nd->ask[nd->asked])
+		return; /* of a VF that we are not on any more */
 	nd->grant = v->ok ? GRANT_GIVEN : GRANT_REFUSED;
 	trace(nd, "filters", v->ok);
 }
@@ -534,7 +542,9 @@ int netdev_load(struct netdev *nd, struct wire_in *in, struct err *e)
 	trace(nd, "load", rebuilt);
 	nd->rebuilt = rebuilt;
 	nd->grant = GRANT_ASKED;
-	ret = vdev_mbx_restore(nd->mbx, granted, nd);
+	nd->asked = !nd->asked;
+	nd->ask[nd->asked].nd = nd;
+	ret = vdev_mbx_restore(nd->mbx, granted, &nd->ask[nd->asked]);
 	if (ret < 0)
 		return err_sys(e, ret,
 			       "%s: the PF driver does not take over what the "
