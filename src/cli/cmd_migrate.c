@@ -239,14 +239,15 @@ static int resolve(const struct args *a, const char *vm, struct err *e)
 
 int cmd_migrate(int argc, char **argv)
 {
-	struct args a = { .max_downtime = 300, .connections = 2 };
+	struct args a = { .max_downtime = 300 };
 	const struct opt opts[] = {
 		{ "max-downtime", 0, "MS", "switch over when it fits (300)",
 		  OPT_U64, &a.max_downtime },
 		{ "bandwidth", 0, "BYTES", "a second at most, K M G (no cap)",
 		  OPT_SIZE, &a.bandwidth },
-		{ "connections", 0, "N", "for RAM, 1 to 16 (2)", OPT_U64,
-		  &a.connections },
+		{ "connections", 0, "N",
+		  "for RAM, 1 to 16 (2; with TLS 2 to 4, as cores allow)",
+		  OPT_U64, &a.connections },
 		{ "zstd", 0, "LEVEL", "compress RAM, 1 to 19 (off)", OPT_U64,
 		  &a.zstd },
 		{ "fallback", 0, "software",

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/trace.h"
@@ -17,6 +18,7 @@
 
 #define SAMPLES_MAX	4096
 #define CONNECTIONS	2
+#define CONNECTIONS_TLS 4 /* a core encrypts less than a network carries */
 #define MAX_DOWNTIME_MS 300
 #define RECOVERY_MS	30000
 #define RESOLVE_MS	5000
@@ -548,6 +550,16 @@ static const char *string(const json_t *params, const char *key)
 	return json_string_value(json_object_get(params, key));
 }
 
+/* Half of the cores: the guest and its rings have work to do, too. */
+static unsigned int connections_tls(void)
+{
+	long half = sysconf(_SC_NPROCESSORS_ONLN) / 2;
+
+	return half <= CONNECTIONS	 ? CONNECTIONS
+	       : half >= CONNECTIONS_TLS ? CONNECTIONS_TLS
+					 : (unsigned int)half;
+}
+
 static int open_source(struct move *mv, const json_t *params, struct err *e)
 {
 	const char *dest = string(params, "dest"), *tls = string(params, "tls");
@@ -557,8 +569,7 @@ static int open_source(struct move *mv, const json_t *params, struct err *e)
 			number(params, "max_downtime_ms", MAX_DOWNTIME_MS) *
 			1000000,
 		.bandwidth = number(params, "bandwidth", 0),
-		.connections = (unsigned int)number(params, "connections",
-						    CONNECTIONS),
+		.connections = (unsigned int)number(params, "connections", 0),
 		.zstd_level = (int)MIN(number(params, "zstd", 0), 19ull),
 		.stall_is_final = json_is_true(
 			json_object_get(params, "cancel_on_stall")),
@@ -582,7 +593,9 @@ static int open_source(struct move *mv, const json_t *params, struct err *e)
 		return err_set(e, -EINVAL,
 			       "fallback '%s': only 'software' exists",
 			       fallback);
-	if (!p.connections || p.connections > MIG_CHANNELS_MAX)
+	if (!p.connections)
+		p.connections = tls ? connections_tls() : CONNECTIONS;
+	if (p.connections > MIG_CHANNELS_MAX)
 		return err_set(e, -EINVAL, "connections: 1 to %u",
 			       MIG_CHANNELS_MAX);
 	p.policy.fallback_software = fallback != NULL;

@@ -5,13 +5,15 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <zstd.h>
 
 #include "base/bitmap.h"
 #include "base/util.h"
 #include "base/wire.h"
 
-#define FRONT_MAX 64
+#define FRONT_MAX      64
+#define POPULATE_PAGES 8
 
 struct ram_codec {
 	int level;
@@ -194,7 +196,7 @@ static unsigned int place(const struct chunk *k, const struct ram_target *t,
 			  struct ram_stretch *out)
 {
 	uint64_t *written = t->written[k->idx];
-	unsigned int n = 0;
+	unsigned int n = 0, fresh = 0;
 
 	for (unsigned int i = 0; i < RAM_CHUNK_PAGES; i++) {
 		uint64_t off = k->gpa + i * PAGE_SIZE - k->ram->gpa.v;
@@ -207,6 +209,7 @@ static unsigned int place(const struct chunk *k, const struct ram_target *t,
 				memset(to, 0, PAGE_SIZE);
 			continue;
 		}
+		fresh += !bitmap_test(written, off >> PAGE_SHIFT);
 		/* Channels share words of the bitmap, never its bits. */
 		bitmap_set_atomic(written, off >> PAGE_SHIFT);
 		if (n && (uint8_t *)out[n - 1].p + out[n - 1].len == to)
@@ -214,6 +217,9 @@ static unsigned int place(const struct chunk *k, const struct ram_target *t,
 		else
 			out[n++] = (struct ram_stretch){ to, PAGE_SIZE };
 	}
+	/* Memory nobody has yet: one call instead of a fault a page. */
+	for (unsigned int i = 0; fresh >= POPULATE_PAGES && i < n; i++)
+		madvise(out[i].p, out[i].len, MADV_POPULATE_WRITE);
 	return n;
 }
 
