@@ -64,7 +64,8 @@ static struct part *add_part(struct flow *w, uint64_t lo, uint64_t hi,
 	size_t avail;
 	void *p;
 
-	if (!image_code(w->im, lo, &avail))
+	/* Extents are the file's word, and may end before they begin. */
+	if (hi <= lo || !image_code(w->im, lo, &avail))
 		return NULL;
 	hi = MIN(hi, lo + avail);
 	p = reallocarray(w->part, w->nparts + 1, sizeof(*w->part));
@@ -282,7 +283,7 @@ static void follow_part(struct flow *w, uint64_t to, struct depth d)
 		hi = s && s->size ? s->addr + s->size : to + PAGE_SIZE;
 		p = add_part(w, to, hi, false);
 	}
-	if (!p)
+	if (!p || to < p->lo || to >= p->hi)
 		return;
 	p->byte[to - p->lo] |= B_TARGET;
 	push(w, to, d);
