@@ -333,6 +333,7 @@ def vlans(rig, models):
           m["inframe"] <= (models[1] == "82576") * m["looped"] / 4, m)
     clean(inc, peer)
     # Home again, they go by descriptor as before.
+    check("it has left", vm.wait() == 0)
     back = a.receive("mover", vf=0)
     b.migrate("mover", back)
     flows(back, peer)
