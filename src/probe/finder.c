@@ -32,6 +32,7 @@ static const char *const whys[WHYS] = {
 	[WHY_IFUNC] = "a resolver that runs while the program is loaded",
 	[WHY_NO_CODE] = "its code is not in the file",
 	[WHY_SEGMENT] = "its target is behind a segment register",
+	[WHY_NOWHERE] = "leads to where there is no code: patched at boot?",
 	[WHY_SHORT] = "shorter than the breakpoint that can be had",
 	[WHY_SLOT] = "its first instruction would need memory to run in",
 };

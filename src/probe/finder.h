@@ -56,6 +56,7 @@ enum site_why {
 	WHY_IFUNC,     /* a resolver, run before anybody looks */
 	WHY_NO_CODE,   /* no bytes in the file */
 	WHY_SEGMENT,   /* target in memory behind a segment override */
+	WHY_NOWHERE,   /* leads to where the image has no code */
 	WHY_SHORT,     /* no breakpoint fits in its bytes */
 	WHY_SLOT,      /* no memory for a copy of the instruction */
 	WHYS

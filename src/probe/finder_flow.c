@@ -369,6 +369,7 @@ static void direct_jump(struct flow *w, uint64_t addr, const struct insn *in,
 	enum at_entry sp = at_entry(w, addr, d);
 	struct part *p = part_of(w, in->target);
 	struct probe_site *s;
+	size_t avail;
 	uint8_t reg;
 
 	if (p) {
@@ -405,6 +406,10 @@ static void direct_jump(struct flow *w, uint64_t addr, const struct insn *in,
 	}
 	s = add_site(w, cond ? SITE_TAIL_COND : SITE_TAIL, addr, in);
 	name_target(w, s);
+	if (s && !image_code(w->im, in->target, &avail)) {
+		refuse(s, WHY_NOWHERE);
+		return;
+	}
 	if (sp == SP_AT_ENTRY || !s)
 		return;
 	if (s->to_entry || s->plt)

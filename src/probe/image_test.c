@@ -31,17 +31,58 @@ static const char symbols[] = "0000000000000000 A nothing\n"
  * leads to, a thunk that has two names, code elsewhere that comes back.
  */
 static const uint8_t kernel_text[] = {
-	[0x00] = 0x0f, 0x1f, 0x44, 0,	 0,    0xc3,	/* label: nop; ret */
-	[0x06] = 0x89, 0xf8, 0xe9, 0x13, 0,    0,    0, /* mov; jmp g */
-	[0x20] = 0xc3,					/* g */
-	[0x30] = 0xe9, 0x1b, 0,	   0,	 0,		/* thunk: jmp to 0x50 */
-	[0x38] = 0x85, 0xff, 0xe9, 0x21, 0,    0,    0,
-	0xc3,		     /* away: jmp to 0x60 */
-	[0x50] = 0xff, 0xe0, /* jmp *%rax */
-	[0x60] = 0x31, 0xc0, 0xe9, 0xd8, 0xff, 0xff, 0xff, /* and back */
-	[0x70] = 0xff, 0xe0,				   /* pair: jmp *%rax */
-	[0x78] = 0x85, 0xff, 0x74, 0x0c, 0xc3, /* pair, with a cold part: */
-	[0x88] = 0x31, 0xc0, 0xeb, 0xf0,
+	[0x00] = 0x0f,
+	0x1f,
+	0x44,
+	0,
+	0,
+	0xc3, /* label: nop; ret */
+	[0x06] = 0x89,
+	0xf8,
+	0xe9,
+	0x13,
+	0,
+	0,
+	0,	       /* mov; jmp g */
+	[0x20] = 0xc3, /* g */
+	[0x30] = 0xe9,
+	0x1b,
+	0,
+	0,
+	0, /* thunk: jmp to 0x50 */
+	[0x38] = 0x85,
+	0xff,
+	0xe9,
+	0x21,
+	0,
+	0,
+	0,
+	0xc3, /* away: jmp to 0x60 */
+	[0x50] = 0xff,
+	0xe0, /* jmp *%rax */
+	[0x60] = 0x31,
+	0xc0,
+	0xe9,
+	0xd8,
+	0xff,
+	0xff,
+	0xff, /* and back */
+	[0x70] = 0xff,
+	0xe0, /* pair: jmp *%rax */
+	[0x78] = 0x85,
+	0xff,
+	0x74,
+	0x0c,
+	0xc3, /* pair, with a cold part: */
+	[0x88] = 0x31,
+	0xc0,
+	0xeb,
+	0xf0,
+	[0x8c] = 0xe9,
+	0xff,
+	0xff,
+	0xff,
+	0x0f, /* nowhere */
 };
 
 static const char kernel_symbols[] =
@@ -55,7 +96,8 @@ static const char kernel_symbols[] =
 	"ffffffff81000070 t pair\n"
 	"ffffffff81000078 t pair\n"
 	"ffffffff81000088 t pair.cold\n"
-	"ffffffff8100008c T _etext\n";
+	"ffffffff8100008c t nowhere\n"
+	"ffffffff81000091 T _etext\n";
 
 static int give_kernel(void *opaque, uint64_t addr, void *buf, size_t len)
 {
@@ -103,6 +145,11 @@ static void what_only_kernels_do(void **state)
 	fn = sites_at(&f, 0x38);
 	assert_int_equal(fn->nsite, 2);
 	assert_int_equal(fn->site[1].kind, SITE_RET);
+
+	/* What it leads to is none of the kernel's text. */
+	fn = sites_at(&f, 0x8c);
+	assert_int_equal(fn->nsite, 2);
+	assert_int_equal(fn->site[1].why, WHY_NOWHERE);
 
 	/* Two statics of one name: the cold part is not the first's, which
 	 * has a jump that may lead anywhere. */

@@ -10,10 +10,13 @@
  * calls of functions it has no debug information of, which then count as
  * wrong.
  *
- * usage: recall [-v] [-s] [-m MIN-PERCENT] [-d DEBUG-FOLDER] FILE[=DEBUG]...
+ * usage: recall [-v] [-k | -s] [-m MIN-PERCENT] [-d DEBUG-FOLDER]
+ *	         FILE[=DEBUG]...
+ *	-k	FILE is a vmlinux: as a guest's kernel is seen, by its kallsyms
  *	-s	without the debug file's symbols, as in a stripped program
  *	-v	each wrong and each missed one
  */
+#include <elf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,11 +52,12 @@ struct tally {
 	size_t functions, unknown;  /* found; described but not found */
 	size_t returns, tails, run; /* sites: certain jumps, run's jumps */
 	size_t right, wrong, open, other; /* other: not judged */
+	size_t outside; /* calls where a guest shows no code: .init.text */
 	size_t missed[MISSES];
 	size_t refused[WHYS];
 };
 
-static bool verbose, no_symbols;
+static bool verbose, no_symbols, as_guest;
 static const char *debug_root;
 
 static bool is_jump(const struct probe_site *s)
@@ -175,6 +179,59 @@ static enum miss why_missed(const struct finder *f, const struct truth_call *c)
 	return MISS_OTHER;
 }
 
+static int read_code(void *opaque, uint64_t addr, void *buf, size_t len)
+{
+	const struct image *im = opaque;
+
+	while (len) {
+		size_t avail;
+		const uint8_t *p = image_code(im, addr, &avail);
+
+		/* Between its segments a kernel has what it has. */
+		avail = p ? MIN(avail, len) : 1;
+		if (p)
+			memcpy(buf, p, avail);
+		else
+			memset(buf, 0xcc, avail);
+		buf = (uint8_t *)buf + avail;
+		addr += avail;
+		len -= avail;
+	}
+	return 0;
+}
+
+/* The same kernel as image_of_kernel() makes it of what a guest shows. */
+static int as_guest_kernel(struct image **im, struct err *e)
+{
+	struct image *file = *im;
+	char *text = NULL;
+	size_t size = 0;
+	FILE *f = open_memstream(&text, &size);
+	int ret;
+
+	if (!f)
+		return -ENOMEM;
+	for (size_t i = 0; i < file->nsym; i++) {
+		const struct image_symbol *s = &file->sym[i];
+		bool global = s->bind == STB_GLOBAL;
+		size_t avail;
+
+		if (image_code(file, s->addr, &avail))
+			fprintf(f, "%lx %c %s\n", s->addr, global ? 'T' : 't',
+				s->name);
+		else if (!strcmp(s->name, "_stext") ||
+			 !strcmp(s->name, "_etext"))
+			fprintf(f, "%lx T %s\n", s->addr, s->name);
+	}
+	fclose(f);
+	ret = image_of_kernel(im, text, 0, read_code, file, e);
+	free(text);
+	if (ret < 0)
+		*im = NULL;
+	image_close(file);
+	return ret;
+}
+
 static double percent(size_t part, size_t whole)
 {
 	return whole ? 100.0 * (double)part / (double)whole : 100;
@@ -201,6 +258,8 @@ static void header(void)
 
 static int count_file(struct tally *n, const struct finder *f, struct truth *t)
 {
+	size_t avail;
+
 	for (size_t i = 0; i < f->n; i++) {
 		struct probe_func *fn = &f->func[i];
 
@@ -211,12 +270,17 @@ static int count_file(struct tally *n, const struct finder *f, struct truth *t)
 	}
 	n->functions = f->n;
 	for (size_t i = 0; i < t->nentry; i++)
-		n->unknown += !finder_exact(f, t->entry[i]);
+		n->unknown += image_code(f->im, t->entry[i], &avail) &&
+			      !finder_exact(f, t->entry[i]);
 	for (size_t i = 0; i < t->ncall; i++) {
 		enum miss why;
 
 		if (t->call[i].found)
 			continue;
+		if (as_guest && !image_code(f->im, t->call[i].pc, &avail)) {
+			n->outside++;
+			continue;
+		}
 		why = why_missed(f, &t->call[i]);
 		n->missed[why]++;
 		if (verbose)
@@ -231,6 +295,7 @@ static int one_file(char *path, double least)
 {
 	char debug[4096], *given = strchr(path, '=');
 	struct tally n = { 0 };
+	size_t calls;
 	struct err e = { 0 };
 	struct truth t = { 0 };
 	struct image *im;
@@ -256,6 +321,8 @@ static int one_file(char *path, double least)
 	ret = truth_open(&t, debug, &e);
 	if (!ret && !im->has_debug && !no_symbols && !given)
 		ret = image_add_symbols(im, debug, &e);
+	if (!ret && as_guest)
+		ret = as_guest_kernel(&im, &e);
 	if (!ret)
 		ret = finder_open(&f, im, &e);
 	if (!ret) {
@@ -268,13 +335,14 @@ static int one_file(char *path, double least)
 		truth_close(&t);
 		return 1;
 	}
-	recall = percent(n.right, t.ncall);
+	calls = t.ncall - n.outside;
+	recall = percent(n.right, calls);
 	precision = percent(n.right, n.right + n.wrong);
 	printf("%-24.24s %7zu %7zu %7zu %6zu %6zu %6zu %5zu %5zu %6zu %7.2f%%"
 	       " %7.2f%%\n",
 	       name ? name + 1 : path, n.functions, n.unknown, n.returns,
-	       n.tails, n.run, t.ncall, n.wrong, n.open, t.ncall - n.right,
-	       recall, precision);
+	       n.tails, n.run, calls, n.wrong, n.open, calls - n.right, recall,
+	       precision);
 	print_reasons(&n);
 	truth_close(&t);
 	return recall < least || precision < least;
@@ -285,9 +353,10 @@ int main(int argc, char **argv)
 	double least = 0;
 	int opt, failed = 0;
 
-	while ((opt = getopt(argc, argv, "vsm:d:")) > 0) {
+	while ((opt = getopt(argc, argv, "kvsm:d:")) > 0) {
 		switch (opt) {
 		case 'v': verbose = true; break;
+		case 'k': as_guest = true; break;
 		case 's': no_symbols = true; break;
 		case 'm': least = atof(optarg); break;
 		case 'd': debug_root = optarg; break;
