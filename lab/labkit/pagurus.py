@@ -148,8 +148,9 @@ class Outage:
             r"^\+\[ *([\d.]+)\] .*Link is (\w+)", self.g.run(
                 "dmesg | diff /tmp/before - ; true").out, re.M)]
         away = sum((t if what == "Up" else -t) for t, what in link)
-        lab.say("outage seen by the guest: %.0f ms, of it CPUs stopped %.0f "
-                "ms, link down by its driver's watchdog and re-init %.0f ms" %
+        # Frames that wait in its queues may hide the ends of the latter.
+        lab.say("outage seen by the guest: %.0f ms; CPUs stopped: %.0f ms; "
+                "link down, by its driver's watchdog and re-init: %.0f ms" %
                 (u["gap_ms"] + stopped, stopped, away * 1e3))
         lab.say("frames lost: %d of %d" % (u["lost"], u["sent"]))
         if quiesce_ns:
