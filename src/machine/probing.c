@@ -8,6 +8,7 @@
 #include "machine/probing_priv.h"
 
 #define TICK_NS	  50000000ull
+#define DRAIN_NS  5000000000ull
 #define LINGER_NS 60000000000ull /* of a session that came without client */
 
 #define HAS_KEEP  1u
@@ -69,8 +70,17 @@ static void give_up(struct probing *p, int code, const struct err *e)
 		ctl_fail(c, code, e);
 }
 
+/* The last of it goes. */
+static void drained_now(struct probing *p)
+{
+	guest_probe_stop(p->g);
+	p->g = NULL;
+	clear(p);
+}
+
 static void end(struct probing *p, const char *how)
 {
+	bool drained;
 	json_t *o;
 
 	if (p->state != PROBING_RUNS)
@@ -80,14 +90,20 @@ static void end(struct probing *p, const char *how)
 		return;
 	}
 	/* Nothing is reported any more once the guest is parked for this. */
-	guest_probe_disarm(p->g);
+	drained = guest_probe_disarm(p->g);
 	probing_drain(p);
 	o = end_json(p, how);
 	log_info("probes of the guest's kernel are gone: %s", how);
 	reply(p, o);
-	guest_probe_stop(p->g);
-	p->g = NULL;
-	clear(p);
+	if (drained) {
+		drained_now(p);
+		return;
+	}
+	p->state = PROBING_DRAINS;
+	p->drain_until = now_ns() + DRAIN_NS;
+	pthread_mutex_lock(&p->q.lock);
+	p->q.keep = false;
+	pthread_mutex_unlock(&p->q.lock);
 }
 
 void probing_moved(struct probing *p, const char *dest)
@@ -135,6 +151,9 @@ static void on_tick(void *opaque)
 		list_on(p);
 		return;
 	}
+	if (p->state == PROBING_DRAINS &&
+	    (guest_probe_drained(p->g) || now_ns() > p->drain_until))
+		drained_now(p);
 	if (p->state != PROBING_RUNS)
 		return;
 	if (p->call && !probing_drain(p)) {
@@ -240,6 +259,8 @@ static int do_probe(void *opaque, struct ctl_call *c, const json_t *params,
 
 	if (!machine_vm(p->m) || !machine_running(p->m))
 		return err_set(e, -ENODATA, "no guest runs here yet");
+	if (p->state == PROBING_DRAINS)
+		drained_now(p);
 	if (p->state != PROBING_IDLE)
 		return err_set(e, -EBUSY,
 			       "this guest's kernel is under probe already; "
@@ -318,6 +339,8 @@ static const struct ctl_method methods[] = {
 
 void probing_freeze(struct probing *p)
 {
+	if (p->state == PROBING_DRAINS)
+		drained_now(p);
 	p->frozen = true;
 }
 

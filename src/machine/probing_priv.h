@@ -44,6 +44,7 @@ enum probing_state {
 	PROBING_PREPARES, /* the worker reads symbols and code */
 	PROBING_LISTS,	  /* what it found goes to the client */
 	PROBING_RUNS,
+	PROBING_DRAINS, /* ended, but for calls that return to us */
 };
 
 struct probing {
@@ -54,7 +55,8 @@ struct probing {
 	struct probing_queue q;
 	struct loop_source *timer;
 	uint64_t orphan_until; /* monotonic ns; without a client */
-	bool frozen, ends;     /* ends: as soon as it may */
+	uint64_t drain_until;
+	bool frozen, ends; /* ends: as soon as it may */
 	size_t listed;
 
 	/* Times are told from the session's start, wherever it is now. */

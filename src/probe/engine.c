@@ -566,13 +566,18 @@ int engine_rearm(struct engine *en, const struct engine_patch *from, size_t n,
 static bool release_stack(struct engine *en, struct probe_stack *s)
 {
 	bool waiting = false;
+	uint32_t kept = 0;
 	uint64_t ra;
 
 	for (uint32_t i = 0; i < s->n; i++)
 		waiting |= (s->item[i].time_flags & PEND_FRAME) != 0;
-	for (uint32_t i = 0; i < s->nswap; i++)
+	for (uint32_t i = 0; i < s->nswap; i++) {
 		if (!read_u64(en, s->swap[i].slot, &ra) && ra == en->at_swap)
 			write_u64(en, s->swap[i].slot, s->swap[i].ra);
+		else
+			s->swap[kept++] = s->swap[i];
+	}
+	s->nswap = kept;
 	return waiting;
 }
 
@@ -641,6 +646,17 @@ uint64_t engine_count(const struct engine *en, unsigned int func,
 	for (const struct engine_thread *th = en->threads; th; th = th->next)
 		if (th->count)
 			n += th->count[func * EVENT_KINDS + kind];
+	return n;
+}
+
+size_t engine_swapped(const struct engine *en)
+{
+	size_t n = 0;
+
+	for (const struct engine_thread *th = en->threads; th; th = th->next)
+		n += th->own.nswap;
+	for (const struct probe_stack *s = en->shared; s; s = s->next)
+		n += s->nswap;
 	return n;
 }
 

@@ -136,6 +136,12 @@ bool engine_trap(const struct engine *en, size_t i,
 /* Are swapped return addresses this one? */
 bool engine_swaps_to(const struct engine *en, uint64_t addr);
 
+/*
+ * Return addresses of ours that are not where they were put.  After disarming
+ * they may be in the keeping of another tool that swaps them, or be gone.
+ */
+size_t engine_swapped(const struct engine *en);
+
 /* Give back the memory of trampolines and copies; none may be in use. */
 void engine_unmap(struct engine *en);
 

@@ -461,19 +461,27 @@ void guest_probe_forget(struct guest_probe *g)
 	free(g);
 }
 
-void guest_probe_disarm(struct guest_probe *g)
+bool guest_probe_drained(const struct guest_probe *g)
 {
-	bool in_flight;
+	return !engine_swapped(g->en);
+}
+
+bool guest_probe_disarm(struct guest_probe *g)
+{
+	bool in_flight, drained;
 
 	if (!g->armed)
-		return;
+		return true;
 	here = 0;
 	vm_pause(g->target.vm);
 	vm_park(g->target.vm);
 	engine_disarm(g->en, 0, &in_flight);
-	remove_swap(g);
+	drained = guest_probe_drained(g);
+	if (drained)
+		remove_swap(g);
 	vm_resume(g->target.vm);
 	g->armed = false;
+	return drained;
 }
 
 void guest_probe_stop(struct guest_probe *g)
@@ -481,6 +489,12 @@ void guest_probe_stop(struct guest_probe *g)
 	if (!g)
 		return;
 	guest_probe_disarm(g);
+	if (g->swap_at) {
+		vm_pause(g->target.vm);
+		vm_park(g->target.vm);
+		remove_swap(g);
+		vm_resume(g->target.vm);
+	}
 	guest_probe_forget(g);
 }
 

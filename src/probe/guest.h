@@ -44,9 +44,13 @@ int guest_probe_start(struct guest_probe **out, struct vm *vm,
 		      const char *symbols, const char *patterns,
 		      const struct engine_options *opt, probe_sink sink,
 		      void *opaque, struct err *e);
-/* Bytes back; events are over when it returns, what there is can be asked. */
-void guest_probe_disarm(struct guest_probe *g);
-/* The same if it is armed, and all gone; NULL is fine. */
+/*
+ * Bytes back; what there is can be asked.  False: the guest's own tracer may
+ * keep return addresses of ours, and they work until guest_probe_stop().
+ */
+bool guest_probe_disarm(struct guest_probe *g);
+bool guest_probe_drained(const struct guest_probe *g);
+/* Disarm if it is armed, and all gone; NULL is fine. */
 void guest_probe_stop(struct guest_probe *g);
 /* The same for a guest that will not run here again: it is not touched. */
 void guest_probe_forget(struct guest_probe *g);
