@@ -1,7 +1,8 @@
 """Stock igbvf asks a PF that the host's own igb drives: the page stays trapped.
 
 Requests that have a rule reach the host's driver, its answers reach the
-guest, and both sides agree on what was granted.
+guest, and both sides agree on what was granted.  Moved to another VF, the
+guest takes its address along: the host's driver is told by rtnetlink.
 """
 
 LIMIT = 900
@@ -18,7 +19,7 @@ def device(host):
 def scenario(lab):
     a, b = lab.hosts("a", "b")
     b.nic.up()
-    vf = a.nic.vfs(1)[0]
+    vf, other = a.nic.vfs(2)
 
     lab.step("igbvf comes up")
     g = a.guest(RUN % vf, ready=400)
@@ -70,3 +71,17 @@ def scenario(lab):
     n = after["reads"] + after["writes"] - before["reads"] - before["writes"]
     lab.say("%d intercepts in 20 s" % n)
     lab.check("about ten each two seconds", n <= 15 * 11, n)
+
+    lab.step("another VF, the same address")
+    mac = g.run("cat /sys/class/net/%s/address" % dev).lines[0]
+    p = a.run("pagurus rebind --json --vf %s g" % other, timeout=60)
+    lab.say(p.lines[-1])
+    g.wait_for("[ $(cat /sys/class/net/%s/carrier) = 1 ]" % dev, 60)
+    g.run("ping -c 3 -W 2 " + b.data)
+    lab.equal("the guest's address", g.run(
+        "cat /sys/class/net/%s/address" % dev).lines[0], mac)
+    links = a.run("ip link show %s" % a.nic.dev).lines
+    lab.say("\n".join(x.strip() for x in links if "vf " in x))
+    lab.check("the host's driver has it for VF 1",
+              any(x.strip().startswith("vf 1 ") and mac in x for x in links),
+              links)

@@ -26,6 +26,7 @@ static const uint64_t kept[] = {
 	[RIGHTS_VM] = CAPS_VFIO,
 	[RIGHTS_PF] = CAPS_VFIO,
 	[RIGHTS_NIC] = CAPS_VFIO | CAP(NET_ADMIN) | CAP(NET_RAW),
+	[RIGHTS_HOSTPF] = CAP(NET_ADMIN),
 };
 
 #define ALL	  ~0u

@@ -6,6 +6,11 @@
 #include "machine/move.h"
 #include "machine/rebind.h"
 
+static int drop_all_but_addresses(struct err *e)
+{
+	return rights_drop(RIGHTS_HOSTPF, e);
+}
+
 int cli_vm_serve(const struct cli_vm *c)
 {
 	struct rebind *rb = NULL;
@@ -17,7 +22,7 @@ int cli_vm_serve(const struct cli_vm *c)
 	if (c->verbose)
 		log_set_level(LOG_DEBUG);
 	log_set_prefix(c->cfg->name);
-	netvf_prepare(c->vf, c->nvfs);
+	netvf_prepare(c->vf, c->nvfs, drop_all_but_addresses);
 	ret = rights_drop(RIGHTS_VM, &e);
 	if (ret == 0)
 		ret = machine_create(&m, c->cfg, &e);

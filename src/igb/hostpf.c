@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "igb/hostpf_priv.h"
 
 #define VFS_TRIED 64
 #define NL_SIZE	  8192 /* MNL_SOCKET_BUFFER_SIZE is no constant */
@@ -79,24 +80,22 @@ static int talk(struct nlmsghdr *h)
 	return ret;
 }
 
-/* The address in a spec: what follows a comma is a token. */
-static void bdf_of(char *bdf, size_t size, const char *spec)
+void hostpf_bdf(char *bdf, size_t size, const char *spec)
 {
 	snprintf(bdf, size, "%.*s", (int)MIN(strcspn(spec, ","), size - 1),
 		 spec);
 }
 
-int hostpf_set_mac(const char *spec, const uint8_t mac[6], struct err *e)
+int hostpf_set_mac_here(const char *bdf, const uint8_t mac[6], struct err *e)
 {
 	struct ifla_vf_mac vm = { 0 };
-	char buf[NL_SIZE], bdf[32];
+	char buf[NL_SIZE];
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
 	struct nlattr *list, *info;
 	struct ifinfomsg *ifi;
 	unsigned int ifindex;
 	int ret;
 
-	bdf_of(bdf, sizeof(bdf), spec);
 	ret = find(bdf, &ifindex, &vm.vf);
 	if (ret < 0)
 		return err_sys(e, ret, "%s: its PF has no network interface",
@@ -135,7 +134,7 @@ int hostpf_raw_send(const char *spec, const void *frame, size_t len)
 
 	if (raw_fd < 0)
 		return -EPERM;
-	bdf_of(bdf, sizeof(bdf), spec);
+	hostpf_bdf(bdf, sizeof(bdf), spec);
 	ret = find(bdf, &ifindex, &vf);
 	if (ret < 0)
 		return ret;

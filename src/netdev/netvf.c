@@ -59,17 +59,26 @@ static int identify(struct netvf *vf, struct err *e)
 	return 0;
 }
 
-void netvf_prepare(const char *const *spec, unsigned int n)
+void netvf_prepare(const char *const *spec, unsigned int n,
+		   int (*drop)(struct err *e))
 {
-	int ret = 0;
+	struct err e = { 0 };
+	unsigned int i;
 
-	for (unsigned int i = 0; i < n && ret == 0; i++)
+	for (i = 0; i < n; i++)
 		if (!has_prefix(spec[i], pf_prefix) &&
-		    !has_prefix(spec[i], vfu_prefix))
-			ret = hostpf_raw_open();
-	if (ret < 0)
+		    !has_prefix(spec[i], vfu_prefix) &&
+		    !has_prefix(spec[i], "none,"))
+			break;
+	if (i == n)
+		return;
+	if (hostpf_raw_open() < 0)
 		log_info("without CAP_NET_RAW a VM that moves here is not "
 			 "announced: switches learn it from its own frames");
+	if (hostpf_broker_start(drop, &e) < 0)
+		log_info("%s: a guest's address cannot be given to a VF "
+			 "whose PF the host drives",
+			 e.text);
 }
 
 int netvf_open(struct netvf **out, const char *spec, const char *who,

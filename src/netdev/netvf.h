@@ -35,10 +35,13 @@ struct netvf {
 };
 
 /*
- * Before a role gives up its rights: what announcing a VF of a host's own PF
- * driver will need.  Nothing for other specs.
+ * Before a role gives up its rights: what a VF of a host's own PF driver will
+ * need, to be announced and to get its guest's address.  The latter is the
+ * work of another process, which calls drop() first.  Nothing for other
+ * specs.
  */
-void netvf_prepare(const char *const *spec, unsigned int n);
+void netvf_prepare(const char *const *spec, unsigned int n,
+		   int (*drop)(struct err *e));
 
 /* In the loop's thread.  'who' is the VM's name, for the PF's status. */
 int netvf_open(struct netvf **out, const char *spec, const char *who,
