@@ -32,6 +32,7 @@ struct part {
 	char name[MIG_NAME_MAX];
 	uint8_t *bytes;
 	uint32_t total, got;
+	uint64_t load_ns;
 };
 
 struct reader {
@@ -440,17 +441,34 @@ static int load_all(struct incoming *in, struct err *e)
 {
 	for (unsigned int i = 0; i < in->nparts; i++) {
 		struct part *p = &in->part[i];
+		uint64_t t0 = now_ns();
 		struct wire_in w;
 		int ret;
 
 		wire_in_init(&w, p->bytes, p->total);
 		ret = in->vm->ops->load(in->vm, p->name, &w, e);
+		p->load_ns = now_ns() - t0;
 		if (ret == 0)
 			ret = wire_done(&w);
 		if (ret < 0)
 			return err_sys(e, ret, "state part '%s'", p->name);
 	}
 	return in->vm->ops->ready(in->vm, e);
+}
+
+/* For the source's report; one that does not know it skips it. */
+static int tell_times(struct incoming *in)
+{
+	struct wire_out o;
+
+	wire_out_init(&o, in->buf, STREAM_PAYLOAD_MAX);
+	put_u32(&o, in->nparts);
+	for (unsigned int i = 0; i < in->nparts; i++) {
+		put_str(&o, in->part[i].name);
+		put_u64(&o, in->part[i].load_ns);
+	}
+	return stream_send(in->main, SEC_TIMES, 1, 0, in->buf,
+			   (uint32_t)wire_used(&o));
 }
 
 /* ---- the hand-over ---- */
@@ -633,7 +651,9 @@ static int converse(struct incoming *in, struct err *e)
 		ret = load_all(in, e);
 	if (ret < 0)
 		return ret;
-	ret = proto_send(in->main, SEC_READY, NULL, 0);
+	ret = tell_times(in);
+	if (ret == 0)
+		ret = proto_send(in->main, SEC_READY, NULL, 0);
 	if (ret < 0)
 		return err_sys(e, ret, "answering 'ready'");
 	return decide(in, e);

@@ -156,6 +156,13 @@ struct mig_round {
 	uint64_t dirty_pages; /* found at its end */
 };
 
+/* What a part of the state takes of the outage. */
+struct mig_part_time {
+	char name[MIG_NAME_MAX];
+	uint64_t save_ns; /* here, and on its way */
+	uint64_t load_ns; /* there, as the destination says */
+};
+
 /* Everything a report needs; filled also when the migration failed. */
 struct mig_result {
 	struct mig_plan plan;
@@ -166,6 +173,8 @@ struct mig_result {
 	uint64_t total_ns;
 	uint64_t bytes, state_bytes;
 	uint64_t verified; /* pages compared at switch-over */
+	unsigned int nparts;
+	struct mig_part_time part[MIG_PARTS_MAX];
 	unsigned int rounds;
 	struct mig_round round[MIG_ROUNDS_KEPT];
 	unsigned int max_throttle;

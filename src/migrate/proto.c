@@ -28,6 +28,7 @@ static const struct stream_rule main_rules[] = {
 	{ SEC_QUERY, 1, 1, 0, 0, "query" },
 	{ SEC_OUTCOME, 1, 1, 4, 4, "outcome" },
 	{ SEC_DIGEST, 1, 1, 16, ANY, "digest" },
+	{ SEC_TIMES, 1, 1, 4, 8192, "times" },
 	{ 0 },
 };
 

@@ -31,6 +31,7 @@ enum {
 	SEC_OUTCOME,   /* destination: enum proto_outcome */
 	SEC_ROUND,     /* source, optional: a round ended */
 	SEC_DIGEST,    /* source: sums of the final RAM's pages */
+	SEC_TIMES,     /* destination, optional: what loading a part took */
 };
 
 enum proto_outcome { OUTCOME_ABORTED = 1, OUTCOME_RUNNING = 2 };

@@ -239,6 +239,7 @@ static int send_part(struct mig_source *s, const char *name, unsigned int n,
 		     uint8_t *state, struct err *e)
 {
 	const size_t room = STREAM_PAYLOAD_MAX - 256;
+	uint64_t t0 = now_ns();
 	struct wire_out o;
 	size_t len, at = 0;
 	int ret;
@@ -265,6 +266,13 @@ static int send_part(struct mig_source *s, const char *name, unsigned int n,
 				       name);
 		at += piece;
 	} while (at < len);
+	if (n < MIG_PARTS_MAX) {
+		struct mig_part_time *t = &s->r->part[n];
+
+		snprintf(t->name, sizeof(t->name), "%s", name);
+		t->save_ns = now_ns() - t0;
+		s->r->nparts = n + 1;
+	}
 	return 0;
 }
 
@@ -306,10 +314,44 @@ static int send_commit(struct mig_source *s, struct err *e)
 	return ret < 0 ? err_sys(e, ret, "committing the state") : 0;
 }
 
+/* What the destination says of its times is for the report only. */
+static void take_times(struct mig_source *s, size_t len)
+{
+	struct wire_in in;
+	uint32_t n;
+
+	wire_in_init(&in, s->buf, len);
+	n = get_u32(&in);
+	for (uint32_t i = 0; i < n && !in.err; i++) {
+		char name[MIG_NAME_MAX];
+		uint64_t ns;
+
+		get_str(&in, name, sizeof(name));
+		ns = get_u64(&in);
+		for (unsigned int k = 0; !in.err && k < s->r->nparts; k++)
+			if (!strcmp(s->r->part[k].name, name))
+				s->r->part[k].load_ns = ns;
+	}
+}
+
+static int hear_ready(struct mig_source *s, struct err *e)
+{
+	struct stream_section m;
+	int ret = proto_recv(s->main, &m, s->buf, e);
+
+	if (ret == 0 && m.id == SEC_TIMES) {
+		take_times(s, m.len);
+		ret = proto_recv(s->main, &m, s->buf, e);
+	}
+	if (ret == 0 && m.id != SEC_READY)
+		return err_set(e, -EPROTO, "'%s' where 'ready' was expected",
+			       proto_name(m.id));
+	return ret;
+}
+
 static int switch_over(struct mig_source *s, struct err *e)
 {
 	uint64_t left;
-	size_t len;
 	int ret;
 
 	source_enter(s, MIG_PAUSE);
@@ -339,7 +381,7 @@ static int switch_over(struct mig_source *s, struct err *e)
 	if (ret < 0)
 		return ret;
 	source_enter(s, MIG_LOAD);
-	return proto_expect(s->main, SEC_READY, s->buf, &len, e);
+	return hear_ready(s, e);
 }
 
 /* ---- the whole ---- */

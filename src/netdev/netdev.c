@@ -57,6 +57,7 @@ struct netdev {
 
 	struct rarp_rounds *rounds; /* of a PF that is the kernel's */
 	uint64_t announced, frames, unannounced;
+	uint64_t drain_ns; /* of the outage, the last time */
 
 	_Atomic int grant; /* enum grant */
 	/* Asked of one PF driver, and then of another: who answers? */
@@ -439,6 +440,7 @@ int netdev_quiesced(struct netdev *nd)
 
 int netdev_drain(struct netdev *nd, struct err *e)
 {
+	uint64_t t0 = now_ns();
 	int ret;
 
 	rebase_capture(nd->rebase);
@@ -447,6 +449,7 @@ int netdev_drain(struct netdev *nd, struct err *e)
 	trace(nd, "drain", 0);
 	ret = shadow_drain(nd->shadow, DRAIN_NS, &nd->regs, &nd->drain, e);
 	nd->drained = ret == 0;
+	nd->drain_ns = now_ns() - t0;
 	return ret;
 }
 
@@ -807,6 +810,9 @@ json_t *netdev_status(struct netdev *nd)
 			  "frames", (json_int_t)nd->frames, "failed",
 			  (json_int_t)nd->unannounced);
 
+	if (o)
+		json_object_set_new(o, "drain_ns",
+				    json_integer((json_int_t)nd->drain_ns));
 	if (o && nd->mbx)
 		json_object_set_new(o, "mailbox", vdev_mbx_status(nd->mbx));
 	return o;

@@ -39,6 +39,13 @@ def there_and_back(rig):
         total = sum(p["ns"] for p in r["phases"] if p["outage"])
         check("the outage is the sum of its phases",
               abs(total - r["downtime_ns"]) < 1e6, r)
+        parts = {p["name"]: p["save_ns"] + p["load_ns"] for p in r["parts"]}
+        check("each part's share", set(parts) == {"machine", "net0"} and
+              all(p["load_ns"] > 0 and p["save_ns"] > 0 for p in r["parts"]),
+              r["parts"])
+        share = sum(parts.values()) + r["devices"]["net0"]["drain_ns"]
+        check("no more than the outage", 0 < share <= r["downtime_ns"],
+              (share, r["downtime_ns"], r["parts"]))
         check("state is small", r["state_bytes"] < 65536, r["state_bytes"])
         check("the source ends with 0", vm.wait() == 0, vm.tail())
         vm = inc
