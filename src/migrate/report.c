@@ -164,6 +164,7 @@ static void head(FILE *f, json_t *o)
 	      ".big{display:flex;gap:2rem;flex-wrap:wrap}"
 	      ".big div{min-width:8rem}.big b{display:block;font-size:1.6rem}"
 	      ".out{background:#fde8e4}.sum td{font-weight:600}"
+	      "pre{white-space:pre-wrap;overflow-wrap:anywhere}"
 	      "svg{width:100%;height:auto}svg text{font:12px system-ui}"
 	      "</style>\n",
 	      f);
@@ -313,18 +314,18 @@ static void devices(FILE *f, json_t *o)
 	d = json_object_get(o, "devices");
 	if (!json_object_size(d))
 		return;
-	fputs("<table><tr><th>what the devices did<th>\n", f);
+	fputs("<details><summary>What the devices did</summary>\n", f);
 	json_object_foreach (d, name, v) {
-		char *s = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+		char *s = json_dumps(v, JSON_ENCODE_ANY | JSON_INDENT(1));
 
-		fputs("<tr><td>", f);
+		fputs("<h3>", f);
 		text(f, name);
-		fputs("<td>", f);
+		fputs("</h3><pre>", f);
 		text(f, s ? s : "");
-		fputs("\n", f);
+		fputs("</pre>\n", f);
 		free(s);
 	}
-	fputs("</table>\n", f);
+	fputs("</details>\n", f);
 }
 
 static void rounds(FILE *f, json_t *o)
@@ -351,24 +352,39 @@ static double sample(json_t *list, size_t i, size_t k)
 	return json_number_value(json_array_get(json_array_get(list, i), k));
 }
 
-/* Frames a second between neighbouring samples, as steps over time. */
+/* Samples closer than this are one: a rate over an instant is noise. */
+#define APART_NS 20e6
+
+/* Frames a second since sample 'from', 0 when it is too close. */
+static double rate_since(json_t *list, size_t from, size_t i)
+{
+	double dt = sample(list, i, 0) - sample(list, from, 0);
+
+	return dt < APART_NS ? 0
+			     : (sample(list, i, 1) - sample(list, from, 1)) *
+				       1e9 / dt;
+}
+
+static bool apart(json_t *list, size_t from, size_t i)
+{
+	return sample(list, i, 0) - sample(list, from, 0) >= APART_NS;
+}
+
+/* Frames a second between samples, as a line over time. */
 static void throughput(FILE *f, json_t *o)
 {
 	json_t *list = json_object_get(o, "samples");
-	size_t n = json_array_size(list);
+	size_t n = json_array_size(list), from = 0;
 	double top = 0, end;
 
 	if (n < 3)
 		return;
 	end = MAX(sample(list, n - 1, 0), 1);
-	for (size_t i = 1; i < n; i++) {
-		double dt = sample(list, i, 0) - sample(list, i - 1, 0);
-
-		if (dt > 0)
-			top = MAX(top, (sample(list, i, 1) -
-					sample(list, i - 1, 1)) *
-					       1e9 / dt);
-	}
+	for (size_t i = 1; i < n; i++)
+		if (apart(list, from, i)) {
+			top = MAX(top, rate_since(list, from, i));
+			from = i;
+		}
 	if (top <= 0)
 		return;
 	fprintf(f,
@@ -379,17 +395,21 @@ static void throughput(FILE *f, json_t *o)
 		"stroke=\"#d8dee4\"/><polyline fill=\"none\" "
 		"stroke=\"#3d6fa8\" stroke-width=\"2\" points=\"",
 		top);
+	from = 0;
 	for (size_t i = 1; i < n; i++) {
-		double dt = sample(list, i, 0) - sample(list, i - 1, 0);
-		double rate =
-			dt > 0 ? (sample(list, i, 1) - sample(list, i - 1, 1)) *
-					 1e9 / dt
-			       : 0;
+		double y;
 
-		fprintf(f, "%.1f,%.1f ", 900 * sample(list, i, 0) / end,
-			170 - 150 * rate / top);
+		if (!apart(list, from, i))
+			continue;
+		y = 170 - 150 * rate_since(list, from, i) / top;
+		fprintf(f, "%.1f,%.1f %.1f,%.1f ",
+			900 * sample(list, from, 0) / end, y,
+			900 * sample(list, i, 0) / end, y);
+		from = i;
 	}
-	fputs("\"/></svg>\n", f);
+	fputs("\"/></svg><p>Frames the VF has counted, until it was the "
+	      "destination's.</p>\n",
+	      f);
 }
 
 /* All of it, on the disk, or -errno. */
