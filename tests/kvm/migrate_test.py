@@ -54,12 +54,13 @@ def there_and_back(rig):
         outages.append(r["downtime_ns"] / 1e6)
     lost = clean(vm, peer)
     # Whatever is missing was dropped by the wire, for which this is more
-    # than it carries, or came while the guest was nowhere: no completion
-    # was lost.
+    # than it carries, came while the guest was nowhere, or was the one frame
+    # a move that a NIC held when its queue was switched off: a completion
+    # that was lost would have stopped the driver.
     nics = [h.nic_counts() for h in (a, b)]
     wire = sum(n["wire_lost"] + n["no_buffer"] for n in nics)
     check("all that was sent and not lost on the wire was heard",
-          lost[1] <= wire, (lost, nics))
+          lost[1] <= wire + N, (lost, nics))
     check("all that came while it was there was heard",
           lost[0] <= wire + sum(n["filtered"] for n in nics), (lost, nics))
     v = ask(vm)["V"]
