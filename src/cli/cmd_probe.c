@@ -73,11 +73,10 @@ static const struct opt_usage usage = {
 	"[MODULE:]FUNCTION[,GLOB...]\n"
 	"       pagurus probe [OPTIONS] --vm NAME --resume\n"
 	"       pagurus probe --list {-p PID|-f FILE} FUNCTION[,GLOB...]",
-	"Watch functions of a process, or of a guest's kernel, at entry and at "
-	"every exit, tail calls\n"
-	"included.  A pattern is [FILE:]FUNCTION, both shell globs; without\n"
-	"FILE the program itself is meant.  Ctrl-C detaches and puts every\n"
-	"byte back.",
+	"Watch functions of a process, or of a guest's kernel,\n"
+	"at entry and at every exit, tail calls included.  A pattern is\n"
+	"[FILE:]FUNCTION, both shell globs; without FILE the program itself\n"
+	"is meant.  Ctrl-C detaches and puts every byte back.",
 	"Examples:\n"
 	"  pagurus probe -p 4242 --args 2 --ret 'parse_*'\n"
 	"  pagurus probe --hist -d 10 -p 4242 'libc*:malloc'\n"
