@@ -43,6 +43,7 @@ struct loop {
 	_Atomic bool stop;
 	struct loop_source sources; /* ring */
 	struct loop_source *dead;   /* freed after the round */
+	_Atomic(pthread_t) thread;  /* the one that goes round last */
 
 	pthread_mutex_t lock; /* calls */
 	struct call *first, **last;
@@ -220,8 +221,13 @@ int loop_call_wait(struct loop *l, loop_fn fn, void *opaque)
 			  .opaque = opaque,
 			  .lock = PTHREAD_MUTEX_INITIALIZER,
 			  .cond = PTHREAD_COND_INITIALIZER };
-	int ret = loop_call(l, run_and_wake, &w);
+	int ret;
 
+	if (pthread_equal(l->thread, pthread_self())) {
+		fn(opaque);
+		return 0;
+	}
+	ret = loop_call(l, run_and_wake, &w);
 	if (ret < 0)
 		return ret;
 	pthread_mutex_lock(&w.lock);
@@ -229,6 +235,27 @@ int loop_call_wait(struct loop *l, loop_fn fn, void *opaque)
 		pthread_cond_wait(&w.cond, &w.lock);
 	pthread_mutex_unlock(&w.lock);
 	return 0;
+}
+
+struct question {
+	int (*fn)(void *opaque);
+	void *opaque;
+	int ret;
+};
+
+static void answer(void *opaque)
+{
+	struct question *q = opaque;
+
+	q->ret = q->fn(q->opaque);
+}
+
+int loop_ask(struct loop *l, int (*fn)(void *opaque), void *opaque)
+{
+	struct question q = { .fn = fn, .opaque = opaque };
+	int ret = loop_call_wait(l, answer, &q);
+
+	return ret < 0 ? ret : q.ret;
 }
 
 static void run_calls(struct loop *l)
@@ -294,8 +321,10 @@ static int wait_ns(struct loop *l, struct epoll_event *ev, uint64_t ns)
 int loop_once_ns(struct loop *l, uint64_t timeout_ns)
 {
 	struct epoll_event ev[EVENTS_A_ROUND];
-	int n = wait_ns(l, ev, timeout_ns);
+	int n;
 
+	l->thread = pthread_self();
+	n = wait_ns(l, ev, timeout_ns);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
 	for (int i = 0; i < n; i++) {

@@ -43,8 +43,10 @@ void loop_remove(struct loop_source *s); /* NULL is fine */
 /* From any thread: run fn(opaque) in the loop's thread, in order. */
 int loop_call(struct loop *l, loop_fn fn, void *opaque);
 
-/* The same, and wait until it has run.  Not from the loop's own thread. */
+/* The same, and wait until it has run; in the loop's own thread, at once. */
 int loop_call_wait(struct loop *l, loop_fn fn, void *opaque);
+/* And have what it returns; -errno if there was no way to call. */
+int loop_ask(struct loop *l, int (*fn)(void *opaque), void *opaque);
 
 /* Until loop_stop(); returns 0, or -errno if epoll itself failed. */
 int loop_run(struct loop *l);

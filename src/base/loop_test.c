@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -16,6 +17,7 @@ struct bench {
 	struct loop *l;
 	struct loop_source *a, *b;
 	int hits, order[8];
+	bool nested;
 };
 
 static int setup(void **state)
@@ -161,12 +163,21 @@ static void calls_cross_threads(void **state)
 	assert_int_equal(b->hits, 1000);
 }
 
+/* From within the loop's thread, too, where it cannot be waited for. */
+static int hits(void *opaque)
+{
+	struct bench *b = opaque;
+	b->nested = !b->nested;
+	return b->nested ? loop_ask(b->l, hits, b) : b->hits;
+}
+
 static void *waiting_caller(void *opaque)
 {
 	struct bench *b = opaque;
 
 	for (int i = 0; i < 100; i++) {
 		assert_int_equal(loop_call_wait(b->l, note, b), 0);
+		assert_int_equal(loop_ask(b->l, hits, b), i + 1);
 		/* It has run when the call comes back. */
 		b->order[0] += b->hits == i + 1;
 	}

@@ -8,10 +8,9 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "machine/move.h"
+#include "machine/priv.h"
 #include "machine/probing.h"
 #include "netdev/netdev.h"
-
-#define GRANT_TIMEOUT_NS 5000000000ull
 
 struct arrival {
 	struct mig_vm vm;
@@ -38,6 +37,7 @@ struct arrival {
 
 #define AV(vm_) container_of(vm_, struct arrival, vm)
 
+/* What a call into the loop's thread takes along. */
 struct carried {
 	struct arrival *a;
 	const struct mig_manifest *manifest;
@@ -47,16 +47,11 @@ struct carried {
 	const char *part;
 	struct wire_in *in;
 	struct err *e;
-	int ret;
 };
 
-static int carry(struct arrival *a, loop_fn fn, struct carried *c)
+static int carry(int (*fn)(void *carried), struct carried *c)
 {
-	int ret;
-
-	c->a = a;
-	ret = loop_call_wait(machine_loop(a->m), fn, c);
-	return ret < 0 ? ret : c->ret;
+	return loop_ask(machine_loop(c->a->m), fn, c);
 }
 
 static size_t op_ram(struct mig_vm *vm, const struct host_ram **out)
@@ -68,7 +63,7 @@ static size_t op_ram(struct mig_vm *vm, const struct host_ram **out)
 
 /* ---- before RAM ---- */
 
-static void in_loop_offer(void *opaque)
+static int in_loop_offer(void *opaque)
 {
 	struct carried *c = opaque;
 	struct mig_device offer[MACHINE_DEVS_MAX];
@@ -78,15 +73,18 @@ static void in_loop_offer(void *opaque)
 		if (c->a->vf[i])
 			netvf_describe(c->a->vf[i], &offer[n++]);
 	mig_plan_make(c->out, c->manifest, offer, n, c->policy);
+	return 0;
 }
 
 static int op_offer(struct mig_vm *vm, const struct mig_manifest *m,
 		    const struct mig_policy *policy, struct mig_plan *out,
 		    struct err *e)
 {
-	struct carried c = { .manifest = m, .policy = policy, .out = out };
+	struct carried c = {
+		.a = AV(vm), .manifest = m, .policy = policy, .out = out
+	};
 
-	return carry(AV(vm), in_loop_offer, &c);
+	return carry(in_loop_offer, &c);
 }
 
 /* The VF that the plan named, taken out of the pool. */
@@ -172,21 +170,18 @@ static int same_ram(struct machine *m, const struct mig_manifest *want,
 	return 0;
 }
 
-static void in_loop_prepare(void *opaque)
+static int in_loop_prepare(void *opaque)
 {
 	struct carried *c = opaque;
 	struct arrival *a = c->a;
 	struct machine_config *cfg = machine_get_config(a->m);
 	unsigned long long mem;
-	int huge;
+	int huge, ret;
 
-	c->ret = -EPROTO;
 	if (sscanf(c->manifest->machine, "mem=%llu hugepages=%d", &mem,
-		   &huge) != 2) {
-		err_set(c->e, c->ret, "manifest: machine '%.60s'",
-			c->manifest->machine);
-		return;
-	}
+		   &huge) != 2)
+		return err_set(c->e, -EPROTO, "manifest: machine '%.60s'",
+			       c->manifest->machine);
 	cfg->mem = mem;
 	cfg->hugepages = huge;
 	cfg->cpus = c->manifest->cpus;
@@ -194,85 +189,61 @@ static void in_loop_prepare(void *opaque)
 	cfg->nvfs = 0;
 	a->plan = c->plan;
 	a->engine_calls = true;
-	c->ret = machine_build(a->m, c->e);
+	ret = machine_build(a->m, c->e);
 	a->plan = NULL;
-	if (c->ret == 0) {
-		c->ret = same_ram(a->m, c->manifest, c->e);
-		if (c->ret < 0)
+	if (ret == 0) {
+		ret = same_ram(a->m, c->manifest, c->e);
+		if (ret < 0)
 			machine_unbuild(a->m);
 	}
 	a->engine_calls = false;
+	return ret;
 }
 
 static int op_prepare(struct mig_vm *vm, const struct mig_manifest *m,
 		      const struct mig_plan *plan, struct err *e)
 {
-	struct carried c = { .manifest = m, .plan = plan, .e = e };
+	struct carried c = { .a = AV(vm), .manifest = m, .plan = plan, .e = e };
 
-	return carry(AV(vm), in_loop_prepare, &c);
+	return carry(in_loop_prepare, &c);
 }
 
 /* ---- state ---- */
 
-static void in_loop_load(void *opaque)
+static int in_loop_load(void *opaque)
 {
 	struct carried *c = opaque;
 	struct machine *m = c->a->m;
 
-	if (!strcmp(c->part, "machine")) {
-		c->ret = vm_load(machine_vm(m), c->in, c->e);
-		return;
-	}
-	if (!strcmp(c->part, PROBING_PART)) {
-		c->ret = probing_load(machine_probing(m), c->in, c->e);
-		return;
-	}
+	if (!strcmp(c->part, "machine"))
+		return vm_load(machine_vm(m), c->in, c->e);
+	if (!strcmp(c->part, PROBING_PART))
+		return probing_load(machine_probing(m), c->in, c->e);
 	for (unsigned int i = 0; i < machine_ndevs(m); i++)
-		if (!strcmp(c->part, machine_dev(m, i)->name)) {
-			c->ret =
-				netdev_load(machine_dev(m, i)->nd, c->in, c->e);
-			return;
-		}
-	c->ret = err_set(c->e, -EPROTO, "state of '%s': no such device",
-			 c->part);
+		if (!strcmp(c->part, machine_dev(m, i)->name))
+			return netdev_load(machine_dev(m, i)->nd, c->in, c->e);
+	return err_set(c->e, -EPROTO, "state of '%s': no such device", c->part);
 }
 
 static int op_load(struct mig_vm *vm, const char *part, struct wire_in *in,
 		   struct err *e)
 {
-	struct carried c = { .part = part, .in = in, .e = e };
+	struct carried c = { .a = AV(vm), .part = part, .in = in, .e = e };
 
-	return carry(AV(vm), in_loop_load, &c);
+	return carry(in_loop_load, &c);
 }
 
-static void in_loop_ready(void *opaque)
-{
-	struct carried *c = opaque;
-	struct machine *m = c->a->m;
-
-	c->ret = 1;
-	for (unsigned int i = 0; c->ret == 1 && i < machine_ndevs(m); i++)
-		c->ret = netdev_ready(machine_dev(m, i)->nd, c->e);
-}
-
-/* The PF driver may need a moment to grant what the guest had. */
 static int op_ready(struct mig_vm *vm, struct err *e)
 {
-	uint64_t until = now_ns() + GRANT_TIMEOUT_NS;
-	struct timespec nap = { .tv_nsec = 200000 };
-	struct carried c = { .e = e };
-	int ret;
+	struct machine *m = AV(vm)->m;
+	int ret = 0;
 
-	while ((ret = carry(AV(vm), in_loop_ready, &c)) == 0) {
-		if (now_ns() > until)
-			return err_set(e, -ETIMEDOUT,
-				       "the PF driver does not answer");
-		nanosleep(&nap, NULL);
-	}
-	return ret < 0 ? ret : 0;
+	for (unsigned int i = 0; ret == 0 && i < machine_ndevs(m); i++)
+		ret = machine_dev_ready(m, machine_dev(m, i), e);
+	return ret;
 }
 
-static void in_loop_run(void *opaque)
+static int in_loop_run(void *opaque)
 {
 	struct carried *c = opaque;
 	struct machine *m = c->a->m;
@@ -284,32 +255,34 @@ static void in_loop_run(void *opaque)
 		log_error("the VM arrived and cannot be started: %s", e.text);
 		machine_quit(m, 1);
 	}
+	return 0;
 }
 
 static void op_run(struct mig_vm *vm)
 {
-	struct carried c = { 0 };
+	struct carried c = { .a = AV(vm) };
 
-	carry(AV(vm), in_loop_run, &c);
+	carry(in_loop_run, &c);
 }
 
-static void in_loop_drop(void *opaque)
+static int in_loop_drop(void *opaque)
 {
 	struct arrival *a = ((struct carried *)opaque)->a;
 
 	/* Whoever stops the engine is unbuilding already. */
 	if (a->stopping)
-		return;
+		return 0;
 	a->engine_calls = true;
 	machine_unbuild(a->m);
 	a->engine_calls = false;
+	return 0;
 }
 
 static void op_drop(struct mig_vm *vm)
 {
-	struct carried c = { 0 };
+	struct carried c = { .a = AV(vm) };
 
-	carry(AV(vm), in_loop_drop, &c);
+	carry(in_loop_drop, &c);
 }
 
 static const struct mig_vm_ops ops = {

@@ -26,7 +26,6 @@
 struct move {
 	struct mig_vm vm;
 	struct machine *m;
-	pthread_t loop_thread;
 	struct throttle *throttle;
 
 	/* One migration, from the call to its end. */
@@ -57,27 +56,19 @@ struct move {
 
 /* ---- the machine as the engine sees it ---- */
 
+/* What a call into the loop's thread takes along. */
 struct carried {
 	struct move *mv;
+	struct mig_manifest *manifest;
 	unsigned int n;
 	struct wire_out *o;
 	json_t *json;
 	struct err *e;
-	int ret;
 };
 
-static int carry(struct move *mv, loop_fn fn, struct carried *c)
+static int carry(int (*fn)(void *carried), struct carried *c)
 {
-	int ret;
-
-	c->mv = mv;
-	/* `resolve` drives the engine from the loop itself. */
-	if (pthread_equal(pthread_self(), mv->loop_thread)) {
-		fn(c);
-		return c->ret;
-	}
-	ret = loop_call_wait(machine_loop(mv->m), fn, c);
-	return ret < 0 ? ret : c->ret;
+	return loop_ask(machine_loop(c->mv->m), fn, c);
 }
 
 static size_t op_ram(struct mig_vm *vm, const struct host_ram **out)
@@ -87,18 +78,19 @@ static size_t op_ram(struct mig_vm *vm, const struct host_ram **out)
 	return h->ops->ram(h, out);
 }
 
-static void in_loop_describe(void *opaque)
+static int in_loop_describe(void *opaque)
 {
 	struct carried *c = opaque;
 
-	move_manifest(c->mv->m, (struct mig_manifest *)c->o);
+	move_manifest(c->mv->m, c->manifest);
+	return 0;
 }
 
 static void op_describe(struct mig_vm *vm, struct mig_manifest *out)
 {
-	struct carried c = { .o = (struct wire_out *)out };
+	struct carried c = { .mv = MV(vm), .manifest = out };
 
-	carry(MV(vm), in_loop_describe, &c);
+	carry(in_loop_describe, &c);
 }
 
 static int op_dirty_start(struct mig_vm *vm)
@@ -132,29 +124,28 @@ static int op_engage(struct mig_vm *vm, const struct mig_plan *plan,
 	return ret;
 }
 
-static void in_loop_quiesce(void *opaque)
+static int in_loop_quiesce(void *opaque)
 {
 	struct carried *c = opaque;
 	struct machine *m = c->mv->m;
+	int ret = 0, n = 0;
 
-	c->ret = 0;
-	for (unsigned int i = 0; c->ret >= 0 && i < machine_ndevs(m); i++) {
+	for (unsigned int i = 0; ret >= 0 && i < machine_ndevs(m); i++) {
 		struct netdev *nd = machine_dev(m, i)->nd;
 
 		if (netdev_action(nd) != MIG_REBUILD)
 			continue;
-		c->ret = netdev_quiesce(nd, c->e);
-		c->n += c->ret == 0;
+		ret = netdev_quiesce(nd, c->e);
+		n += ret == 0;
 	}
-	if (c->ret >= 0)
-		c->ret = c->n > 0;
+	return ret < 0 ? ret : n > 0;
 }
 
 static int op_quiesce(struct mig_vm *vm, struct err *e)
 {
-	struct carried c = { .e = e };
+	struct carried c = { .mv = MV(vm), .e = e };
 
-	return carry(MV(vm), in_loop_quiesce, &c);
+	return carry(in_loop_quiesce, &c);
 }
 
 static int op_quiesced(struct mig_vm *vm, struct err *e)
@@ -187,44 +178,45 @@ static int op_drain(struct mig_vm *vm, struct err *e)
 	return ret;
 }
 
-static void in_loop_release(void *opaque)
+static int in_loop_release(void *opaque)
 {
 	struct carried *c = opaque;
 
 	for (unsigned int i = 0; i < machine_ndevs(c->mv->m); i++)
 		netdev_release(machine_dev(c->mv->m, i)->nd);
+	return 0;
 }
 
 static void op_release(struct mig_vm *vm)
 {
-	struct carried c = { 0 };
+	struct carried c = { .mv = MV(vm) };
 
-	carry(MV(vm), in_loop_release, &c);
+	carry(in_loop_release, &c);
 }
 
-static void in_loop_freeze(void *opaque)
+static int in_loop_freeze(void *opaque)
 {
 	struct carried *c = opaque;
 
 	probing_freeze(machine_probing(c->mv->m));
-	c->ret = 0;
+	return 0;
 }
 
-static void in_loop_thaw(void *opaque)
+static int in_loop_thaw(void *opaque)
 {
 	struct carried *c = opaque;
 
 	probing_thaw(machine_probing(c->mv->m));
-	c->ret = 0;
+	return 0;
 }
 
 static int op_pause(struct mig_vm *vm)
 {
 	struct vm *v = machine_vm(MV(vm)->m);
-	struct carried c = { 0 };
+	struct carried c = { .mv = MV(vm) };
 	int ret;
 
-	carry(MV(vm), in_loop_freeze, &c);
+	carry(in_loop_freeze, &c);
 	ret = vm_pause(v);
 	if (ret == 0) {
 		ret = vm_park(v);
@@ -232,16 +224,16 @@ static int op_pause(struct mig_vm *vm)
 			vm_resume(v);
 	}
 	if (ret < 0)
-		carry(MV(vm), in_loop_thaw, &c);
+		carry(in_loop_thaw, &c);
 	return ret;
 }
 
 static void op_resume(struct mig_vm *vm)
 {
-	struct carried c = { 0 };
+	struct carried c = { .mv = MV(vm) };
 
 	vm_resume(machine_vm(MV(vm)->m));
-	carry(MV(vm), in_loop_thaw, &c);
+	carry(in_loop_thaw, &c);
 }
 
 static void op_throttle(struct mig_vm *vm, unsigned int percent)
@@ -263,27 +255,25 @@ static const char *op_part(struct mig_vm *vm, unsigned int n)
 		       : NULL;
 }
 
-static void in_loop_save(void *opaque)
+static int in_loop_save(void *opaque)
 {
 	struct carried *c = opaque;
 	struct machine *m = c->mv->m;
 
-	if (c->n == 0) {
-		c->ret = vm_save(machine_vm(m), c->o);
-		return;
-	}
+	if (c->n == 0)
+		return vm_save(machine_vm(m), c->o);
 	if (c->n > machine_ndevs(m))
 		probing_save(machine_probing(m), c->o);
 	else
 		netdev_save(machine_dev(m, c->n - 1)->nd, c->o);
-	c->ret = c->o->err;
+	return c->o->err;
 }
 
 static int op_save(struct mig_vm *vm, unsigned int n, struct wire_out *o)
 {
-	struct carried c = { .n = n, .o = o };
+	struct carried c = { .mv = MV(vm), .n = n, .o = o };
 
-	return carry(MV(vm), in_loop_save, &c);
+	return carry(in_loop_save, &c);
 }
 
 /* What was done to a device in this migration, in its order. */
@@ -310,7 +300,7 @@ static json_t *events_json(struct move *mv, unsigned int unit)
 	return a;
 }
 
-static void in_loop_stats(void *opaque)
+static int in_loop_stats(void *opaque)
 {
 	struct carried *c = opaque;
 
@@ -322,24 +312,25 @@ static void in_loop_stats(void *opaque)
 		json_object_set_new(o, "events", events_json(c->mv, i));
 		json_object_set_new(c->json, d->name, o);
 	}
+	return 0;
 }
 
 static json_t *op_device_stats(struct mig_vm *vm)
 {
-	struct carried c = { 0 };
+	struct carried c = { .mv = MV(vm) };
 	struct move *mv = MV(vm);
 
 	if (mv->last_stats) {
 		c.json = mv->last_stats;
 		mv->last_stats = NULL;
 	} else {
-		carry(mv, in_loop_stats, &c);
+		carry(in_loop_stats, &c);
 	}
 	return c.json;
 }
 
 /* Until the filters go, others on the same card send to a VF nobody reads. */
-static void in_loop_gone(void *opaque)
+static int in_loop_gone(void *opaque)
 {
 	struct carried *c = opaque;
 	struct machine *m = c->mv->m;
@@ -348,13 +339,14 @@ static void in_loop_gone(void *opaque)
 	c->mv->last_stats = c->json;
 	for (unsigned int i = 0; i < machine_ndevs(m); i++)
 		netdev_retire(machine_dev(m, i)->nd);
+	return 0;
 }
 
 static void op_gone(struct mig_vm *vm)
 {
-	struct carried c = { 0 };
+	struct carried c = { .mv = MV(vm) };
 
-	carry(MV(vm), in_loop_gone, &c);
+	carry(in_loop_gone, &c);
 }
 
 static const struct mig_vm_ops ops = {
@@ -746,7 +738,6 @@ int move_create(struct move **out, struct machine *m, struct err *e)
 		return -ENOMEM;
 	mv->vm.ops = &ops;
 	mv->m = m;
-	mv->loop_thread = pthread_self();
 	pthread_mutex_init(&mv->lock, NULL);
 	ret = throttle_create(&mv->throttle);
 	if (ret == 0)

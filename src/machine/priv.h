@@ -40,6 +40,15 @@ struct machine {
 	struct loop_source *stop_timer;
 };
 
+/* ready.c */
+/*
+ * From another thread than the loop's: filters, then rings, of a device that
+ * has come to another VF, as soon as the PF driver has granted what the
+ * guest had.  -ETIMEDOUT if it does not answer.
+ */
+int machine_dev_ready(struct machine *m, struct machine_dev *dev,
+		      struct err *e);
+
 /* methods.c */
 extern const struct ctl_method machine_methods[];
 void machine_stops_tell(struct machine *m, const char *how);

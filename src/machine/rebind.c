@@ -9,9 +9,8 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "machine/priv.h"
 #include "migrate/plan.h"
-
-#define GRANT_TIMEOUT_NS 5000000000ull
 
 struct rebind {
 	struct machine *m;
@@ -26,15 +25,11 @@ struct rebind {
 	uint64_t quiesce_ns, outage_ns;
 	int ret;
 	struct err err;
-
-	int step_ret; /* of what was carried into the loop */
 };
 
-static int carry(struct rebind *r, loop_fn fn)
+static int carry(struct rebind *r, int (*fn)(void *rebind))
 {
-	int ret = loop_call_wait(machine_loop(r->m), fn, r);
-
-	return ret < 0 ? ret : r->step_ret;
+	return loop_ask(machine_loop(r->m), fn, r);
 }
 
 static void nap(long ns)
@@ -44,41 +39,34 @@ static void nap(long ns)
 	nanosleep(&ts, NULL);
 }
 
-static void in_loop_quiesce(void *opaque)
+static int in_loop_quiesce(void *opaque)
 {
 	struct rebind *r = opaque;
 
-	r->step_ret = netdev_quiesce(r->dev->nd, &r->err);
+	return netdev_quiesce(r->dev->nd, &r->err);
 }
 
-static void in_loop_release(void *opaque)
+static int in_loop_release(void *opaque)
 {
 	struct rebind *r = opaque;
 
 	netdev_release(r->dev->nd);
-	r->step_ret = 0;
+	return 0;
 }
 
-static void in_loop_swap(void *opaque)
+static int in_loop_swap(void *opaque)
 {
 	struct rebind *r = opaque;
 
-	r->step_ret = netdev_swap(r->dev->nd, r->vf, &r->old, &r->err);
+	return netdev_swap(r->dev->nd, r->vf, &r->old, &r->err);
 }
 
-static void in_loop_ready(void *opaque)
-{
-	struct rebind *r = opaque;
-
-	r->step_ret = netdev_ready(r->dev->nd, &r->err);
-}
-
-static void in_loop_run(void *opaque)
+static int in_loop_run(void *opaque)
 {
 	struct rebind *r = opaque;
 
 	netdev_run(r->dev->nd);
-	r->step_ret = 0;
+	return 0;
 }
 
 /* The guest gives up its rings while it runs on. */
@@ -100,21 +88,6 @@ static int wait_quiesced(struct rebind *r)
 		       : 0;
 }
 
-/* Filters, then rings: until the PF driver has granted what the guest had. */
-static int get_ready(struct rebind *r, struct err *e)
-{
-	uint64_t until = now_ns() + GRANT_TIMEOUT_NS;
-	int ret;
-
-	while ((ret = carry(r, in_loop_ready)) == 0 && now_ns() < until)
-		nap(200000);
-	if (ret == 0)
-		ret = err_set(e, -ETIMEDOUT,
-			      "%s: the PF driver does not answer",
-			      r->dev->name);
-	return MIN(ret, 0);
-}
-
 /* The new VF is no good: the device goes back where it was. */
 static void swap_back(struct rebind *r)
 {
@@ -123,7 +96,8 @@ static void swap_back(struct rebind *r)
 
 	err_clear(&r->err);
 	r->vf = r->old;
-	if (carry(r, in_loop_swap) < 0 || get_ready(r, &r->err) < 0)
+	if (carry(r, in_loop_swap) < 0 ||
+	    machine_dev_ready(r->m, r->dev, &r->err) < 0)
 		log_error("%s: not back on its old VF: %s", r->dev->name,
 			  r->err.text);
 	r->old = NULL;
@@ -151,9 +125,9 @@ static int swap(struct rebind *r)
 	if (ret < 0) {
 		struct err e = { 0 };
 
-		get_ready(r, &e); /* on the old VF again */
+		machine_dev_ready(r->m, r->dev, &e); /* on the old VF again */
 	} else {
-		ret = get_ready(r, &r->err);
+		ret = machine_dev_ready(r->m, r->dev, &r->err);
 		if (ret < 0)
 			swap_back(r);
 	}
