@@ -223,6 +223,18 @@ class Rig:
                                                            proc.tail()))
             time.sleep(0.01)
 
+    def keep_traces(self):
+        """What the VMs' mailboxes did last, for whoever asks why."""
+        for h in self.all_hosts:
+            for vm in os.listdir(h.dir):
+                if not vm.endswith(".sock") or vm == "pf.sock":
+                    continue
+                name = vm[:-len(".sock")]
+                p = self.pagurus("status", "--dir", h.dir, "--trace", name)
+                log = "%s.%s.trace.log" % (h.name, name)
+                with open(os.path.join(self.dir, log), "w") as f:
+                    f.write(p.stdout + p.stderr)
+
     def hosts(self, *names, models=None, vfs=4, policy=None, wire=None):
         """Hosts on one wire; two at most, it has two ends."""
         wire = wire or "unix:" + os.path.join(self.dir, "wire")

@@ -155,6 +155,7 @@ def main(cases, name):
                 except Exception:
                     for p in rig.procs:
                         print("  == %s\n%s" % (p.name, p.tail(6)))
+                    rig.keep_traces()
                     raise
             print("ok %s (%.1f s)" % (case.__name__, time.monotonic() - t),
                   flush=True)
