@@ -13,9 +13,9 @@
 #include "base/err.h"
 
 enum rights_role {
-	RIGHTS_VM,  /* run, receive: KVM, VFIO, sockets */
-	RIGHTS_PF,  /* the driver of a physical function: VFIO, sysfs */
-	RIGHTS_NIC, /* the software NIC: TAP and packet sockets, too */
+	RIGHTS_VM,     /* run, receive: KVM, VFIO, sockets */
+	RIGHTS_PF,     /* the driver of a physical function: VFIO, sysfs */
+	RIGHTS_NIC,    /* the software NIC: TAP and packet sockets, too */
 	RIGHTS_HOSTPF, /* sets VFs' addresses by rtnetlink */
 };
 

@@ -256,7 +256,7 @@ int cmd_nic(int argc, char **argv)
 		  "pages of a VF's BAR 0 that clients may map (0,2,3)", OPT_STR,
 		  &a.pages },
 		{ "idle-us", 0, "N",
-		  "sleep between looks when idle; for long: x 4 (1000)",
+		  "sleep between looks when idle; for long: x 8 (1000)",
 		  OPT_U64, &a.idle_us },
 		{ "verbose", 'v', NULL, "log more", OPT_FLAG, &a.verbose },
 		{ 0 },

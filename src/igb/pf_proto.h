@@ -34,13 +34,13 @@ enum pf_msg_type {
 
 struct pf_msg {
 	enum pf_msg_type type;
-	uint32_t seq;	/* of the request, and of its answer; EVENT: 0 */
-	uint32_t vf;	/* CLAIM, CLAIMED */
-	bool on;	/* LISTEN, TAGS */
-	bool running;	/* CLAIMED: VFs kept their state (pf_vf_kept) */
-	bool link;	/* CLAIMED */
-	uint8_t mac[6]; /* CLAIMED */
-	struct mbx_msg words;	   /* ASK */
+	uint32_t seq;	      /* of the request, and of its answer; EVENT: 0 */
+	uint32_t vf;	      /* CLAIM, CLAIMED */
+	bool on;	      /* LISTEN, TAGS */
+	bool running;	      /* CLAIMED: VFs kept their state (pf_vf_kept) */
+	bool link;	      /* CLAIMED */
+	uint8_t mac[6];	      /* CLAIMED */
+	struct mbx_msg words; /* ASK */
 	struct mbx_state state;	   /* RESTORE */
 	struct pf_verdict verdict; /* VERDICT */
 	struct pf_event event;	   /* EVENT */

@@ -134,14 +134,13 @@ unsigned int pf_tx_pending(struct pf *pf)
 int pf_tx_send(struct pf *pf, const void *frame, size_t len)
 {
 	union igb_desc d = { 0 };
-	struct pf_tx *t;
-	int ret = 0;
+	int ret = pf->tx ? 0 : tx_open(pf);
+	struct pf_tx *t = pf->tx;
 
-	if (!pf->tx)
-		ret = tx_open(pf);
-	if (ret < 0 || len > SLOT)
-		return ret < 0 ? ret : -EMSGSIZE;
-	t = pf->tx;
+	if (!t)
+		return ret;
+	if (len > SLOT)
+		return -EMSGSIZE;
 	reap(t);
 	if ((t->tail + 1) % DESCS == t->head)
 		return -ENOBUFS;

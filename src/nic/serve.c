@@ -2,10 +2,10 @@
  * How the thread spends its time.  While there is work it goes round
  * without a pause, and looks at the sockets each LOOK_NS.  After SPIN_NS
  * without work it sleeps in the event loop, for a quarter of the time that
- * nothing came: 20 us at first, idle_ns at most, and DEEP_MAX times that
- * after DEEP_NS.  A message or a frame from
- * the wire ends the sleep at once; a guest's write to a direct page is
- * found when it ends.  With no client that could have mapped a page there
+ * nothing came: 20 us at first, up to idle_ns, and from there to DEEP_MAX
+ * times that in half a second.  A message or a frame from the wire ends the
+ * sleep at once; a guest's write to a direct page is found when it ends.
+ * A driver's watchdog is heard, and wakes nobody for longer than that.  With no client that could have mapped a page there
  * is nothing to look at, and the sleep has no end.
  */
 #include "nic/serve.h"
@@ -28,8 +28,9 @@
 #define SLEEP_MIN 20000ull
 #define URGENT_NS 100000ull /* a guest may wait no more than 1 ms for us */
 #define IDLE_NS	  1000000ull
-#define DEEP_NS	  100000000ull /* idle for long: looks are rarer */
-#define DEEP_MAX  4u	       /* times idle_ns */
+/* Idle for long, looks are rarer: up to DEEP_MAX times idle_ns apart. */
+#define DEEP_DIV 64u
+#define DEEP_MAX 8u
 
 struct serve_fn {
 	struct serve *s;
@@ -43,7 +44,7 @@ struct serve {
 	struct serve_fn fn[NIC_FUNCTIONS_MAX];
 	bool attached[NIC_FUNCTIONS_MAX];
 	struct loop_source *wire;
-	uint64_t woken; /* something happened in the loop */
+	uint64_t woken; /* frames came, or clients */
 	unsigned int num_vfs, want_vfs;
 	bool stop;
 	struct serve_counts counts;
@@ -92,7 +93,6 @@ static int fn_read(void *dev, unsigned int region, uint64_t off, void *buf,
 {
 	struct serve_fn *f = dev;
 
-	f->s->woken++;
 	if (region == PDEV_CONFIG)
 		return nic_config_read(f->s->conf.nic, f->index, off, buf, len);
 	return nic_read(f->s->conf.nic, f->index, region, off, buf, len);
@@ -103,7 +103,6 @@ static int fn_write(void *dev, unsigned int region, uint64_t off,
 {
 	struct serve_fn *f = dev;
 
-	f->s->woken++;
 	if (region == PDEV_CONFIG)
 		return nic_config_write(f->s->conf.nic, f->index, off, buf,
 					len);
@@ -325,8 +324,8 @@ static uint64_t sleep_for(struct serve *s, uint64_t now, uint64_t last)
 		t = SLEEP_MIN;
 	} else if (nic_needs_polling(s->conf.nic)) {
 		t = MAX(idle / 4, SLEEP_MIN);
-		t = MIN(t, idle < DEEP_NS ? s->conf.idle_ns
-					  : DEEP_MAX * s->conf.idle_ns);
+		t = MIN(t, MAX(idle / DEEP_DIV, s->conf.idle_ns));
+		t = MIN(t, DEEP_MAX * s->conf.idle_ns);
 		if (nic_poll_urgent(s->conf.nic))
 			t = MIN(t, URGENT_NS);
 	}

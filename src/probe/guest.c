@@ -218,8 +218,8 @@ static bool usable(const struct probe_func *fn)
 static int add_match(struct guest_probe *g, struct probe_func *fn,
 		     struct err *e)
 {
-	void *p =
-		reallocarray(g->matched, g->nmatched + 1, sizeof(*g->matched));
+	void *p = reallocarray(g->matched, g->nmatched + 1,
+			       sizeof(struct probe_func *));
 	int ret;
 
 	if (!p)
