@@ -49,7 +49,7 @@ static bool wait_off(struct shadow *s, const struct ring *r)
 	const struct timespec pause = { .tv_nsec = 20000 };
 
 	for (int i = 0; i < DISABLE_TRIES; i++) {
-		if (!(vdev_reg_read(s->v, shadow_reg(r, IGB_Q_DCTL)) &
+		if (!(vdev_reg_ask(s->v, shadow_reg(r, IGB_Q_DCTL)) &
 		      IGB_DCTL_ENABLE))
 			return true;
 		nanosleep(&pause, NULL);

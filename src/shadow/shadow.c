@@ -391,8 +391,8 @@ static int attach_live(struct shadow *s, struct ring *r,
 	if (ret)
 		return ret;
 	/* The head after the copy: what is beyond it was not yet done then. */
-	tail = vdev_reg_read(s->v, shadow_reg(r, IGB_Q_TAIL));
-	head = vdev_reg_read(s->v, shadow_reg(r, IGB_Q_HEAD));
+	tail = vdev_reg_ask(s->v, shadow_reg(r, IGB_Q_TAIL));
+	head = vdev_reg_ask(s->v, shadow_reg(r, IGB_Q_HEAD));
 	ret = ring_reconcile(r, head, tail);
 	if (ret == 0 && r->full)
 		ret = split_buffers(s, r);

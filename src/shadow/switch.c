@@ -23,7 +23,7 @@ static void drain_tx(struct shadow *s, uint64_t budget_ns)
 			continue;
 		for (;;) {
 			uint32_t head =
-				vdev_reg_read(s->v, shadow_reg(r, IGB_Q_HEAD));
+				vdev_reg_ask(s->v, shadow_reg(r, IGB_Q_HEAD));
 
 			ring_complete(r);
 			ring_tx_head(r, head);
@@ -140,7 +140,7 @@ int shadow_drain(struct shadow *s, uint64_t budget_ns, struct igb_vf_state *st,
 		if (r->tx) {
 			d.tx_unsure += ring_tx_settle(
 				r,
-				vdev_reg_read(s->v, shadow_reg(r, IGB_Q_HEAD)));
+				vdev_reg_ask(s->v, shadow_reg(r, IGB_Q_HEAD)));
 			d.tx_unsent += ring_inflight(r);
 			memcpy(q->ctx, r->ctx, sizeof(q->ctx));
 		} else {
@@ -180,7 +180,7 @@ int shadow_undrain(struct shadow *s, struct err *e)
 		else if (r->slot)
 			ring_expect_holes(
 				r,
-				vdev_reg_read(s->v, shadow_reg(r, IGB_Q_HEAD)));
+				vdev_reg_ask(s->v, shadow_reg(r, IGB_Q_HEAD)));
 	}
 	s->drained = false;
 	shadow_sync_locked(s);

@@ -141,6 +141,12 @@ void vdev_tap_del(struct vdev *v, struct vdev_tap *t);
 /* The pdev's register behind a BAR offset, trapped or not. */
 uint32_t vdev_reg_read(struct vdev *v, uint32_t off); /* BAR 0 */
 void vdev_reg_write(struct vdev *v, uint32_t off, uint32_t val);
+/*
+ * The same, from the device itself.  Where registers are memory, what a
+ * mapping shows of one that the device moves may lag behind descriptors that
+ * the guest has already seen and used again.
+ */
+uint32_t vdev_reg_ask(struct vdev *v, uint32_t off);
 
 /*
  * Interrupts.  Normally the pdev's eventfd is the guest's irqfd.  Taken,

@@ -321,6 +321,18 @@ uint32_t vdev_reg_read(struct vdev *v, uint32_t off)
 	return val;
 }
 
+uint32_t vdev_reg_ask(struct vdev *v, uint32_t off)
+{
+	uint32_t val;
+
+	vdev_lock(v);
+	if (!v->pdev || off % 4 || off >= v->bar[0].size ||
+	    pdev_read32(v->pdev, 0, off, &val) < 0)
+		val = 0xffffffff;
+	vdev_unlock(v);
+	return val;
+}
+
 void vdev_reg_write(struct vdev *v, uint32_t off, uint32_t val)
 {
 	vdev_lock(v);

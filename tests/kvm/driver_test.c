@@ -90,7 +90,7 @@ static void a_kicked_vf_starts_over(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
 		char args[128];
-		struct world w;
+		static struct world w;
 		struct kick k;
 
 		snprintf(args, sizeof(args),
@@ -118,7 +118,7 @@ static void a_kicked_vf_starts_over(void **state)
 /* As ndo_tx_timeout would: at any moment, under load, five times. */
 static void reinit_under_load(void **state)
 {
-	struct world w;
+	static struct world w;
 
 	two_guests(&w, "mode=poll");
 	traffic_flows(&w, 0);
@@ -156,7 +156,7 @@ static void cable_in(void *opaque)
 /* With interrupts the guest learns of it at once, by the PF's word. */
 static void the_cable_is_pulled(void **state)
 {
-	struct world w;
+	static struct world w;
 
 	two_guests(&w, "mode=irq tick_ms=200 rate=1000");
 	traffic_flows(&w, 0);
@@ -176,7 +176,7 @@ static void the_cable_is_pulled(void **state)
 static void a_guest_dies(void **state)
 {
 	struct nic_counts before, after;
-	struct world w;
+	static struct world w;
 
 	two_guests(&w, "mode=poll");
 	traffic_flows(&w, 1);
@@ -192,6 +192,13 @@ static void a_guest_dies(void **state)
 	world_destroy(&w);
 }
 
+/* Instrumented code is that much slower. */
+#ifdef __SANITIZE_ADDRESS__
+#define LAX 3
+#else
+#define LAX 1
+#endif
+
 static uint64_t cpu_ns(pthread_t t)
 {
 	struct timespec ts;
@@ -206,7 +213,7 @@ static uint64_t cpu_ns(pthread_t t)
 static void an_idle_nic_sleeps(void **state)
 {
 	struct serve_counts c0, c1;
-	struct world w;
+	static struct world w;
 	uint64_t cpu, t;
 
 	two_guests(&w, "mode=irq send=0 hello_ms=0 stat_ms=0");
@@ -223,17 +230,18 @@ static void an_idle_nic_sleeps(void **state)
 	       100.0 * (double)cpu / (double)t,
 	       1e9 * (double)(c1.sleeps - c0.sleeps) / (double)t);
 	world_destroy(&w);
-	assert_true(cpu * 100 < t);
+	assert_true(cpu * 100 < t * LAX);
 }
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_kicked_vf_starts_over),
-		cmocka_unit_test(reinit_under_load),
-		cmocka_unit_test(the_cable_is_pulled),
-		cmocka_unit_test(a_guest_dies),
-		cmocka_unit_test(an_idle_nic_sleeps),
+		cmocka_unit_test_teardown(a_kicked_vf_starts_over,
+					  world_clean_up),
+		cmocka_unit_test_teardown(reinit_under_load, world_clean_up),
+		cmocka_unit_test_teardown(the_cable_is_pulled, world_clean_up),
+		cmocka_unit_test_teardown(a_guest_dies, world_clean_up),
+		cmocka_unit_test_teardown(an_idle_nic_sleeps, world_clean_up),
 	};
 
 	if (argc < 2 || !world_possible())

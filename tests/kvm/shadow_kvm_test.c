@@ -97,7 +97,7 @@ static void toggles(const char *args, const struct shadow_opts *o,
 	struct shadow_stats st;
 	struct shadow *sh;
 	struct err e = { 0 };
-	struct world w;
+	static struct world w;
 	uint64_t t = now_ns();
 
 	begin(&w, args);
@@ -166,10 +166,12 @@ static void toggles_iommu(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(toggles_with_interrupts),
-		cmocka_unit_test(toggles_full),
-		cmocka_unit_test(toggles_iommu),
-		cmocka_unit_test(a_thousand_toggles_polled),
+		cmocka_unit_test_teardown(toggles_with_interrupts,
+					  world_clean_up),
+		cmocka_unit_test_teardown(toggles_full, world_clean_up),
+		cmocka_unit_test_teardown(toggles_iommu, world_clean_up),
+		cmocka_unit_test_teardown(a_thousand_toggles_polled,
+					  world_clean_up),
 	};
 
 	if (argc < 2 || !world_possible())

@@ -55,7 +55,7 @@ static void exchange(const struct nic_conf *nic, unsigned int guests,
 	char append[WORLD_GUESTS][256];
 	int code[WORLD_GUESTS];
 	struct nic_counts n;
-	struct world w;
+	static struct world w;
 	uint64_t t, pairs = guests * (guests - 1);
 
 	if (!getenv("VERBOSE"))
@@ -157,12 +157,14 @@ static void the_checker_complains(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_checker_complains),
-		cmocka_unit_test(all_sizes_with_interrupts),
-		cmocka_unit_test(three_on_an_i350),
-		cmocka_unit_test(with_a_vlan),
-		cmocka_unit_test(while_memory_changes),
-		cmocka_unit_test(a_million_polled),
+		cmocka_unit_test_teardown(the_checker_complains,
+					  world_clean_up),
+		cmocka_unit_test_teardown(all_sizes_with_interrupts,
+					  world_clean_up),
+		cmocka_unit_test_teardown(three_on_an_i350, world_clean_up),
+		cmocka_unit_test_teardown(with_a_vlan, world_clean_up),
+		cmocka_unit_test_teardown(while_memory_changes, world_clean_up),
+		cmocka_unit_test_teardown(a_million_polled, world_clean_up),
 	};
 
 	if (argc < 2 || !world_possible())

@@ -117,7 +117,7 @@ static void run(const struct nic_conf *nic, const char *args, unsigned int page,
 {
 	struct vdev_counts n;
 	char all[256];
-	struct world w;
+	static struct world w;
 	unsigned int toggles;
 
 	snprintf(all, sizeof(all), "mode=poll count=%d %s", FRAMES, args);
@@ -169,7 +169,7 @@ static void reaches(struct world *w, uint64_t got)
 static void no_exit_when_direct(void **state)
 {
 	struct vdev_counts a, b;
-	struct world w;
+	static struct world w;
 	uint64_t got;
 
 	two_guests(&w, NULL, "mode=poll stay=1 stat_ms=300 tick_ms=60000");
@@ -185,9 +185,9 @@ static void no_exit_when_direct(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(no_exit_when_direct),
-		cmocka_unit_test(the_doorbell_page),
-		cmocka_unit_test(the_compact_page),
+		cmocka_unit_test_teardown(no_exit_when_direct, world_clean_up),
+		cmocka_unit_test_teardown(the_doorbell_page, world_clean_up),
+		cmocka_unit_test_teardown(the_compact_page, world_clean_up),
 	};
 
 	if (argc < 2 || !world_possible())

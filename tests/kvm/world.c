@@ -33,6 +33,8 @@ bool world_possible(void)
 	return true;
 }
 
+static struct world *current; /* what a failed case leaves behind */
+
 static void must(int ret, const struct err *e, const char *what)
 {
 	if (ret < 0)
@@ -222,8 +224,16 @@ void world_start(struct world *w)
 
 	assert_int_equal(
 		pthread_create(&w->loop_thread, NULL, run_loop, w->loop), 0);
+	current = w;
 	for (unsigned int i = 0; i < w->n; i++)
 		must(vm_start(w->g[i].vm, &e), &e, "start");
+}
+
+int world_clean_up(void **state)
+{
+	if (current)
+		world_destroy(current);
+	return 0;
 }
 
 struct call {
@@ -265,6 +275,7 @@ void world_kill(struct world *w, unsigned int guest)
 
 void world_destroy(struct world *w)
 {
+	current = NULL;
 	for (unsigned int i = 0; i < w->n; i++) {
 		vm_pause(w->g[i].vm);
 		vm_park(w->g[i].vm);

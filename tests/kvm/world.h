@@ -63,6 +63,11 @@ void world_pf_again(struct world *w);
 /* Everything is there and nothing runs; world_start() lets it go. */
 void world_create(struct world *w, const struct world_conf *c);
 void world_start(struct world *w);
+/*
+ * A cmocka teardown: ends what a case that failed has started.  Its world
+ * must be static, for the case's stack is gone by then.
+ */
+int world_clean_up(void **state);
 void world_destroy(struct world *w);
 
 /* Run fn(opaque) in the PF driver's or the NIC's thread, and wait for it. */
