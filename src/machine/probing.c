@@ -59,23 +59,21 @@ static void reply(struct probing *p, json_t *result)
 		json_decref(result);
 }
 
+/* The last of it goes. */
+static void finish(struct probing *p)
+{
+	guest_probe_stop(p->g);
+	p->g = NULL;
+	clear(p);
+}
+
 static void give_up(struct probing *p, int code, const struct err *e)
 {
 	struct ctl_call *c = p->call;
 
-	guest_probe_stop(p->g);
-	p->g = NULL;
-	clear(p);
+	finish(p);
 	if (c)
 		ctl_fail(c, code, e);
-}
-
-/* The last of it goes. */
-static void drained_now(struct probing *p)
-{
-	guest_probe_stop(p->g);
-	p->g = NULL;
-	clear(p);
 }
 
 static void end(struct probing *p, const char *how)
@@ -96,7 +94,7 @@ static void end(struct probing *p, const char *how)
 	log_info("probes of the guest's kernel are gone: %s", how);
 	reply(p, o);
 	if (drained) {
-		drained_now(p);
+		finish(p);
 		return;
 	}
 	p->state = PROBING_DRAINS;
@@ -138,9 +136,7 @@ static void list_on(struct probing *p)
 	if (ctl_unread(p->call) >= 0 && guest_probe_matched(p->g, p->listed))
 		return;
 	reply(p, json_pack("{s:s}", "end", "listed"));
-	guest_probe_stop(p->g);
-	p->g = NULL;
-	clear(p);
+	finish(p);
 }
 
 static void on_tick(void *opaque)
@@ -153,7 +149,7 @@ static void on_tick(void *opaque)
 	}
 	if (p->state == PROBING_DRAINS &&
 	    (guest_probe_drained(p->g) || now_ns() > p->drain_until))
-		drained_now(p);
+		finish(p);
 	if (p->state != PROBING_RUNS)
 		return;
 	if (p->call && !probing_drain(p)) {
@@ -260,7 +256,7 @@ static int do_probe(void *opaque, struct ctl_call *c, const json_t *params,
 	if (!machine_vm(p->m) || !machine_running(p->m))
 		return err_set(e, -ENODATA, "no guest runs here yet");
 	if (p->state == PROBING_DRAINS)
-		drained_now(p);
+		finish(p);
 	if (p->state != PROBING_IDLE)
 		return err_set(e, -EBUSY,
 			       "this guest's kernel is under probe already; "
@@ -340,7 +336,7 @@ static const struct ctl_method methods[] = {
 void probing_freeze(struct probing *p)
 {
 	if (p->state == PROBING_DRAINS)
-		drained_now(p);
+		finish(p);
 	p->frozen = true;
 }
 

@@ -23,7 +23,7 @@ import time
 import traceback
 
 from moves import (During, Failed, Rig, ask, check, clean, direct, flows,
-                   main_dirs, no_kvm, pair)
+                   main_dirs, no_kvm, pair, shut)
 
 NAMES = {1: "hello", 2: "manifest", 3: "plan", 4: "prepare", 5: "prepared",
          6: "RAM", 7: "RAM-end", 8: "state", 9: "commit", 10: "ready",
@@ -109,18 +109,10 @@ class Relay:
                     break
         except OSError:
             pass
-        for s in (x, y):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        shut(x, y)
 
     def cut(self):
-        for c in self.conns:
-            try:
-                c.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        shut(*self.conns)
 
     def close(self):
         try:

@@ -17,7 +17,7 @@ import threading
 import time
 
 from moves import (LOAD, TRAFFIC, During, ask, check, clean, credentials,
-                   direct, flows, main, pair)
+                   direct, flows, main, pair, shut)
 
 N = int(os.environ.get("PAGURUS_MIGRATIONS", "4"))
 
@@ -295,18 +295,13 @@ class Proxy(threading.Thread):
                     first, self.n = self.n, self.n + len(data) * spoil
                 if spoil and first <= self.at < first + len(data):
                     if self.cut:
-                        for c in self.conns:
-                            c.shutdown(socket.SHUT_RDWR)
+                        shut(*self.conns)
                         return
                     data[self.at - first] ^= 0x10
                 y.sendall(data)
         except OSError:
             pass
-        for s in (x, y):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        shut(x, y)
 
 
 def spoiled_stream(rig):

@@ -4,6 +4,7 @@ that exchanges numbered frames with a peer, and what must hold of them.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -133,9 +134,18 @@ class During(threading.Thread):
         return rc, last[-1] if last else None, self.p.stderr.read()
 
 
-def main(cases, name):
-    """Run the cases, all or those named; 77 without KVM."""
-    program, guest, build = main_dirs()
+def shut(*conns):
+    """Both ways at once, whoever is at it."""
+    for s in conns:
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+def main(cases, name, guest=None):
+    """Run the cases, all or those named, with 'guest'; 77 without KVM."""
+    program, net, build = main_dirs()
     why = no_kvm()
     if why:
         print(why)
@@ -149,7 +159,7 @@ def main(cases, name):
         keep = os.path.join(build, name, case.__name__)
         os.makedirs(os.path.dirname(keep), exist_ok=True)
         try:
-            with Rig(program, guest, keep) as rig:
+            with Rig(program, guest or net, keep) as rig:
                 try:
                     case(rig)
                 except Exception:

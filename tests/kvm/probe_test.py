@@ -17,20 +17,12 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "..", "tools"))
-from rig import Failed, Rig, main_dirs, no_kvm  # noqa: E402
+from moves import check, main, shut
 
 BUILD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else "build")
 GUEST = os.path.join(BUILD, "guest/guest-unit")
 FUNCTIONS = 11
-
-
-def check(what, ok, detail=""):
-    if not ok:
-        raise Failed("%s: %s" % (what, detail))
 
 
 def until(what, fn, seconds=30):
@@ -287,11 +279,7 @@ class Spoiler(threading.Thread):
                 y.sendall(data)
         except OSError:
             pass
-        for s in (x, y):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        shut(x, y)
 
 
 def failed_move(rig):
@@ -437,32 +425,4 @@ CASES = [every_call, sums_of_all, move_along, sums_move_along, failed_move,
          leave_midway, deaf_client, wrong_symbols]
 
 
-def main():
-    program, _, build = main_dirs()
-    why = no_kvm()
-    if why:
-        print(why)
-        return 77
-    wanted = sys.argv[2:]
-    failed = 0
-    for case in CASES:
-        if wanted and case.__name__ not in wanted:
-            continue
-        t = time.monotonic()
-        keep = os.path.join(build, "probe-test", case.__name__)
-        os.makedirs(os.path.dirname(keep), exist_ok=True)
-        try:
-            with Rig(program, GUEST, keep) as rig:
-                case(rig)
-            print("ok %s (%.1f s)" % (case.__name__, time.monotonic() - t),
-                  flush=True)
-        except Exception as e:
-            failed += 1
-            if not isinstance(e, Failed):
-                traceback.print_exc()
-            print("FAILED %s: %s\n  logs: %s" % (case.__name__, e, keep),
-                  flush=True)
-    return 1 if failed else 0
-
-
-sys.exit(main())
+sys.exit(main(CASES, "probe-test", GUEST))
