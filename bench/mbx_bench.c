@@ -18,8 +18,8 @@
 #include "world.h"
 
 #define TOGGLES 2000
-#define REINITS 20
-#define FRAMES	200000ull
+#define REINITS 100
+#define FRAMES	1200000ull
 #define WAIT_MS 60000
 #define EVENTS	65536
 
@@ -129,9 +129,9 @@ static void run(void **state)
 	assert_int_equal(trace_create(&t, EVENTS), 0);
 	c.trace = t;
 	c.append[0] = "id=1 stay=1 send=0 stat_ms=200 tick_ms=500 "
-		      "holdoff_ms=300 mode=poll size=200 count=200000";
+		      "holdoff_ms=300 mode=poll size=200 count=1200000";
 	c.append[1] = "id=2 stay=1 send=0 stat_ms=200 tick_ms=500 "
-		      "holdoff_ms=300 mode=poll size=200 count=200000";
+		      "holdoff_ms=300 mode=poll size=200 count=1200000";
 	world_create(&w, &c);
 	world_start(&w);
 	for (unsigned int g = 0; g < 2; g++)

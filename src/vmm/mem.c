@@ -291,6 +291,23 @@ unlock:
 	return ret;
 }
 
+/*
+ * A change of slots waits in the kernel until every reader of the old list
+ * has moved on, and for a worker that tells it so.  That worker needs a core:
+ * where vCPUs spin on all of them it has been seen to wait most of a second,
+ * which is all the patience a guest's driver has.  So they stand aside.
+ */
+static int slot_toggle(struct vm *vm, uint32_t id, uint64_t gpa, uint64_t len,
+		       void *va)
+{
+	int ret;
+
+	vm_pause(vm);
+	ret = slot_set(vm, id, 0, gpa, len, va);
+	vm_resume(vm);
+	return ret;
+}
+
 int mem_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *va,
 		 struct host_slot **out)
 {
@@ -308,7 +325,7 @@ int mem_slot_add(struct vm *vm, uint64_t gpa, uint64_t len, void *va,
 	pthread_mutex_lock(&m->lock);
 	n = bitmap_next_clear(m->slots, BAR_SLOTS, 0);
 	*s = (struct host_slot){ BAR_SLOT0 + (uint32_t)n, gpa, len };
-	ret = n < BAR_SLOTS ? slot_set(vm, s->id, 0, gpa, len, va) : -ENOSPC;
+	ret = n < BAR_SLOTS ? slot_toggle(vm, s->id, gpa, len, va) : -ENOSPC;
 	if (!ret)
 		bitmap_set(m->slots, n);
 	pthread_mutex_unlock(&m->lock);
@@ -330,7 +347,7 @@ int mem_slot_del(struct vm *vm, struct host_slot *s)
 	int ret;
 
 	pthread_mutex_lock(&m->lock);
-	ret = slot_set(vm, s->id, 0, s->gpa, 0, NULL);
+	ret = slot_toggle(vm, s->id, s->gpa, 0, NULL);
 	if (!ret)
 		bitmap_clear(m->slots, s->id - BAR_SLOT0);
 	pthread_mutex_unlock(&m->lock);
