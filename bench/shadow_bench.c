@@ -2,7 +2,8 @@
  * What shadowing costs: getting in and out, a frame passed through, and the
  * same with real vCPUs where there is /dev/kvm.
  *
- * usage: shadow_bench [GUEST]
+ * usage: shadow_bench [GUEST [ROW]], ROW a part of a traffic row's name: only
+ * that one
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -205,17 +206,29 @@ static void traffic(const char *args)
 	world_destroy(&w);
 }
 
-static void all(void **state)
+static void without_vcpus(void)
 {
 	toggle(SHADOW_CPU, 1, "cpu");
 	toggle(SHADOW_CPU, DEVICES, "cpu");
 	toggle(SHADOW_IOMMU, 1, "iommu");
 	frame_cost();
+}
+
+static const char *only; /* rows with this in their names */
+
+static void all(void **state)
+{
+	static const char *const rows[] = { "mode=poll size=1500",
+					    "mode=irq size=1500",
+					    "mode=irq size=82" };
+
+	if (!only)
+		without_vcpus();
 	if (!kernel || !world_possible())
 		return;
-	traffic("mode=poll size=1500");
-	traffic("mode=irq size=1500");
-	traffic("mode=irq size=82");
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (!only || strstr(rows[i], only))
+			traffic(rows[i]);
 }
 
 int main(int argc, char **argv)
@@ -223,6 +236,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(all) };
 
 	kernel = argc > 1 ? argv[1] : SHADOW_BENCH_GUEST;
+	only = argc > 2 ? argv[2] : NULL;
 	log_set_sink(no_log, NULL);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
