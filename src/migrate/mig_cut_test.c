@@ -1,0 +1,135 @@
+/*
+ * The link between both engines is cut, by bytes and by phase.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "migrate/mig_rig.h"
+
+/*
+ * The link is cut after each of many byte counts, the last message
+ * boundaries among them.  Whatever happens: exactly one machine can run,
+ * unless nobody can tell, and then none does until somebody can.
+ */
+static enum mig_outcome cut_at(int64_t at, bool dead_after, uint64_t *carried)
+{
+	struct mig_params p = params(via("proxy"));
+	enum mig_outcome out;
+	struct proxy proxy;
+	struct run x;
+
+	p.recovery_ms = dead_after ? 1 : 5000;
+	run_init(&x);
+	proxy_start(&proxy, at, dead_after);
+	run_start(&x, &p);
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	out = x.out;
+	if (out == MIG_UNDECIDED) {
+		assert_false(runs(&x.src));
+		/* The link is mended: ask again. */
+		proxy.dead_after = false;
+		x.out = mig_resolve(x.s, 20000, &x.src_err);
+		assert_int_not_equal(x.out, MIG_UNDECIDED);
+	}
+	/* A receiver nothing ever reached still waits: let it go. */
+	if (x.out == MIG_RUNS_HERE && !x.dst.dropped)
+		shutdown(chan_listener_fd(x.l), SHUT_RDWR);
+	pthread_join(x.thread, NULL);
+	if (runs(&x.src) + runs(&x.dst) != 1)
+		fail_msg("cut at %ld: source %d, destination %d (%s / %s)",
+			 (long)at, runs(&x.src), runs(&x.dst), x.src_err.text,
+			 x.dst_err.text);
+	assert_int_equal(x.out == MIG_RUNS_THERE, runs(&x.dst));
+	if (x.out == MIG_RUNS_HERE)
+		assert_int_equal(x.src.released, x.src.engaged);
+	else
+		assert_memory_equal(x.src.ram.guest, x.dst.ram.guest,
+				    RAM_BYTES);
+	*carried = proxy.carried;
+	run_fini(&x);
+	proxy_stop(&proxy);
+	return out;
+}
+
+static void one_machine_wherever_the_link_is_cut(void **state)
+{
+	unsigned int seen[3] = { 0 };
+	uint64_t whole, n;
+
+	assert_int_equal(cut_at(-1, false, &whole), MIG_RUNS_THERE);
+	for (int64_t at = 1; at < (int64_t)whole; at += (int64_t)whole / 24)
+		seen[cut_at(at, false, &n)]++;
+	/* Greeting and plan. */
+	for (int64_t at = 1; at < 400; at += 40)
+		seen[cut_at(at, false, &n)]++;
+	assert_true(seen[MIG_RUNS_HERE] > 20);
+}
+
+/*
+ * The totals differ from run to run, so the last messages cannot be hit by
+ * counting from the front: cut so many bytes after the phase is entered.
+ */
+struct late {
+	struct proxy *proxy;
+	enum mig_phase phase;
+	int64_t bytes;
+};
+
+static void cut_late(void *opaque, const struct mig_progress *p)
+{
+	struct late *l = opaque;
+
+	if (p->phase == l->phase && l->proxy->left < 0 && !l->proxy->cut)
+		l->proxy->left = l->bytes;
+}
+
+static void one_machine_at_the_hand_over(void **state)
+{
+	unsigned int seen[3] = { 0 };
+
+	for (int64_t bytes = 1; bytes < 100; bytes += 6) {
+		for (int dead = 0; dead < 2; dead++) {
+			struct mig_params p = params(via("proxy"));
+			struct proxy proxy;
+			struct late late = { &proxy, MIG_HANDOVER, bytes };
+			struct run x;
+
+			p.progress = cut_late;
+			p.opaque = &late;
+			p.recovery_ms = dead ? 1 : 5000;
+			run_init(&x);
+			proxy_start(&proxy, -1, dead);
+			run_start(&x, &p);
+			x.out = mig_run(x.s, &x.r, &x.src_err);
+			seen[x.out]++;
+			if (x.out == MIG_UNDECIDED) {
+				assert_false(runs(&x.src));
+				proxy.dead_after = false;
+				x.out = mig_resolve(x.s, 20000, NULL);
+			}
+			pthread_join(x.thread, NULL);
+			assert_int_equal(runs(&x.src) + runs(&x.dst), 1);
+			assert_int_equal(x.out == MIG_RUNS_THERE, runs(&x.dst));
+			run_fini(&x);
+			proxy_stop(&proxy);
+		}
+	}
+	/* Every outcome was met, or this proved nothing. */
+	assert_true(seen[MIG_RUNS_HERE] && seen[MIG_RUNS_THERE] &&
+		    seen[MIG_UNDECIDED]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_machine_wherever_the_link_is_cut),
+		cmocka_unit_test(one_machine_at_the_hand_over),
+	};
+
+	return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
+}
