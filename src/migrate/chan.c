@@ -29,6 +29,7 @@ struct chan {
 	struct tls_session *tls; /* NULL: plain */
 	_Atomic uint64_t sent;
 	char text[96];
+	char peer[CHAN_PEER_MAX];
 };
 
 struct chan_listener {
@@ -177,25 +178,69 @@ static int wrap(struct chan **out, int fd, const struct chan_tls *tls,
 	return 0;
 }
 
+/* An address in numbers, as chan_connect() reads it. */
+static void in_numbers(const struct sockaddr_storage *sa, socklen_t len,
+		       char *text, size_t size)
+{
+	char host[128] = "", port[16] = "";
+
+	getnameinfo((const struct sockaddr *)sa, len, host, sizeof(host), port,
+		    sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host,
+		 port);
+}
+
+static void note_peer(struct chan *c, const char *addr)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+
+	if (!chan_is_unix(addr) &&
+	    getpeername(c->fd, (struct sockaddr *)&sa, &len) == 0)
+		in_numbers(&sa, len, c->peer, sizeof(c->peer));
+	else
+		snprintf(c->peer, sizeof(c->peer), "%s", addr);
+}
+
+int chan_connect_again(struct chan **out, const char *peer, const char *addr,
+		       const struct chan_tls *tls, struct err *e)
+{
+	char host[128] = "", number[128];
+	const char *port;
+	int fd, ret;
+
+	if (chan_is_unix(addr)) {
+		fd = sock_connect(peer + sizeof(unix_prefix) - 1, SOCK_STREAM,
+				  e);
+	} else {
+		/* The certificate is for the name, not for the number. */
+		ret = split_addr(addr, host, sizeof(host), &port, e);
+		if (ret < 0)
+			return ret;
+		fd = connect_tcp(peer, number, sizeof(number), e);
+	}
+	if (fd < 0)
+		return fd;
+	ret = wrap(out, fd, tls, false, host, e);
+	if (ret == 0)
+		note_peer(*out, peer);
+	return ret;
+}
+
 int chan_connect(struct chan **out, const char *addr,
 		 const struct chan_tls *tls, struct err *e)
 {
-	char host[128] = "";
-	int fd;
+	return chan_connect_again(out, addr, addr, tls, e);
+}
 
-	if (chan_is_unix(addr))
-		fd = sock_connect(addr + sizeof(unix_prefix) - 1, SOCK_STREAM,
-				  e);
-	else
-		fd = connect_tcp(addr, host, sizeof(host), e);
-	if (fd < 0)
-		return fd;
-	return wrap(out, fd, tls, false, host, e);
+const char *chan_peer(const struct chan *c)
+{
+	return c->peer;
 }
 
 static int listen_tcp(const char *addr, char *text, size_t size, struct err *e)
 {
-	char host[128], port[16];
+	char host[128];
 	struct sockaddr_storage sa;
 	socklen_t salen = sizeof(sa);
 	struct addrinfo *list;
@@ -217,10 +262,7 @@ static int listen_tcp(const char *addr, char *text, size_t size, struct err *e)
 		goto close;
 	}
 	getsockname(fd, (struct sockaddr *)&sa, &salen);
-	getnameinfo((struct sockaddr *)&sa, salen, host, sizeof(host), port,
-		    sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
-	snprintf(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host,
-		 port);
+	in_numbers(&sa, salen, text, size);
 	freeaddrinfo(list);
 	return fd;
 

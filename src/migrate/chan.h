@@ -17,6 +17,8 @@
 
 #include "base/err.h"
 
+#define CHAN_PEER_MAX 160
+
 struct chan;
 struct chan_listener;
 struct chan_tls;
@@ -35,6 +37,14 @@ bool chan_is_unix(const char *addr);
 /* tls may be NULL.  It must outlive what is made with it. */
 int chan_connect(struct chan **out, const char *addr,
 		 const struct chan_tls *tls, struct err *e);
+/*
+ * Once more to 'peer', which is chan_peer() of an earlier connection to
+ * 'addr': to that host and no other, whatever the name stands for by now.
+ */
+int chan_connect_again(struct chan **out, const char *peer, const char *addr,
+		       const struct chan_tls *tls, struct err *e);
+/* Where a channel that was connected from here leads, in numbers. */
+const char *chan_peer(const struct chan *c);
 
 int chan_listen(struct chan_listener **out, const char *addr,
 		const struct chan_tls *tls, struct err *e);

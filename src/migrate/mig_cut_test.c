@@ -1,15 +1,21 @@
 /*
  * The link between both engines is cut, by bytes and by phase.
  */
+#include <arpa/inet.h>
+#include <netdb.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <cmocka.h>
 
 #include "base/util.h"
 #include "migrate/mig_rig.h"
+#include "migrate/source_priv.h"
 
 /*
  * The link is cut after each of many byte counts, the last message
@@ -124,11 +130,90 @@ static void one_machine_at_the_hand_over(void **state)
 		    seen[MIG_UNDECIDED]);
 }
 
+/*
+ * A name that stands for several hosts, or for another one by now: glibc's
+ * is not asked.  Names are "hosts", its addresses those in 'hosts'.
+ */
+static const char *hosts[3];
+
+int getaddrinfo(const char *node, const char *service,
+		const struct addrinfo *hints, struct addrinfo **res)
+{
+	struct addrinfo *list = NULL, **end = &list;
+	const char *one[] = { node, NULL }, **of = one;
+
+	if (node && !strcmp(node, "hosts"))
+		of = hosts;
+	for (; *of; of++) {
+		struct sockaddr_in *sa = calloc(1, sizeof(*sa));
+
+		sa->sin_family = AF_INET;
+		sa->sin_port = htons((uint16_t)strtoul(service, NULL, 10));
+		inet_pton(AF_INET, *of, &sa->sin_addr);
+		*end = calloc(1, sizeof(**end));
+		(*end)->ai_family = AF_INET;
+		(*end)->ai_socktype = SOCK_STREAM;
+		(*end)->ai_addr = (struct sockaddr *)sa;
+		(*end)->ai_addrlen = sizeof(*sa);
+		end = &(*end)->ai_next;
+	}
+	*res = list;
+	return 0;
+}
+
+void freeaddrinfo(struct addrinfo *list)
+{
+	while (list) {
+		struct addrinfo *next = list->ai_next;
+
+		free(list->ai_addr);
+		free(list);
+		list = next;
+	}
+}
+
+/* The answer is lost, and the name means a host where nobody listens. */
+static void lose_answer(void *opaque, const struct mig_progress *p)
+{
+	struct run *x = opaque;
+
+	if (p->phase != MIG_HANDOVER)
+		return;
+	hosts[0] = "127.0.0.3";
+	hosts[1] = NULL;
+	chan_abort_recv(x->s->main);
+}
+
+static void only_who_was_met_is_asked(void **state)
+{
+	struct mig_params p = params(NULL);
+	struct run x;
+	char addr[64];
+
+	hosts[0] = "127.0.0.1"; /* nobody there either */
+	hosts[1] = "127.0.0.2";
+	run_init(&x);
+	p.progress = lose_answer;
+	p.opaque = &x;
+	run_start_on(&x, &p, "127.0.0.2:0");
+	snprintf(addr, sizeof(addr), "hosts%s",
+		 strrchr(chan_listener_addr(x.l), ':'));
+	x.s->p.dest = addr;
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	chan_listener_abort(x.l);
+	pthread_join(x.thread, NULL);
+	if (x.out != MIG_RUNS_THERE || runs(&x.src) + runs(&x.dst) != 1)
+		fail_msg("source %d, destination %d: %s", runs(&x.src),
+			 runs(&x.dst), x.src_err.text);
+	run_fini(&x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_machine_wherever_the_link_is_cut),
 		cmocka_unit_test(one_machine_at_the_hand_over),
+		cmocka_unit_test(only_who_was_met_is_asked),
 	};
 
 	return cmocka_run_group_tests(tests, rig_setup, rig_teardown);

@@ -130,14 +130,19 @@ static void *receiver(void *opaque)
 	return NULL;
 }
 
+void run_start_on(struct run *x, const struct mig_params *p, const char *addr)
+{
+	assert_int_equal(chan_listen(&x->l, addr, NULL, NULL), 0);
+	pthread_create(&x->thread, NULL, receiver, x);
+	assert_int_equal(mig_source_create(&x->s, &x->src.vm, p), 0);
+}
+
 void run_start(struct run *x, const struct mig_params *p)
 {
 	char addr[96];
 
 	snprintf(addr, sizeof(addr), "unix:%s/dest", dir);
-	assert_int_equal(chan_listen(&x->l, addr, NULL, NULL), 0);
-	pthread_create(&x->thread, NULL, receiver, x);
-	assert_int_equal(mig_source_create(&x->s, &x->src.vm, p), 0);
+	run_start_on(x, p, addr);
 }
 
 void run_init(struct run *x)

@@ -38,6 +38,7 @@ struct run {
 void run_init(struct run *x);
 /* The destination listens; the source is made and waits for mig_run(). */
 void run_start(struct run *x, const struct mig_params *p);
+void run_start_on(struct run *x, const struct mig_params *p, const char *addr);
 void run_fini(struct run *x);
 
 /* The address of a socket of the rig's: "dest" or "proxy". */

@@ -98,11 +98,18 @@ int source_greet(struct mig_source *s, struct chan *c, uint16_t channel,
 	return 0;
 }
 
+int source_connect(struct mig_source *s, struct chan **out, struct err *e)
+{
+	return s->peer[0] ? chan_connect_again(out, s->peer, s->p.dest,
+					       s->p.tls, e)
+			  : chan_connect(out, s->p.dest, s->p.tls, e);
+}
+
 /* Connect and show the channel to mig_cancel(). */
 static int dial(struct mig_source *s, struct chan **where, struct err *e)
 {
 	struct chan *c;
-	int ret = chan_connect(&c, s->p.dest, s->p.tls, e);
+	int ret = source_connect(s, &c, e);
 
 	if (ret < 0)
 		return ret;
@@ -116,10 +123,13 @@ static int dial(struct mig_source *s, struct chan **where, struct err *e)
 static int converse_hello(struct mig_source *s, struct err *e)
 {
 	struct proto_hello h;
-	int ret = dial(s, &s->main, e);
+	int ret;
 
+	s->peer[0] = '\0';
+	ret = dial(s, &s->main, e);
 	if (ret < 0)
 		return ret;
+	snprintf(s->peer, sizeof(s->peer), "%s", chan_peer(s->main));
 	snprintf(s->r->transport, sizeof(s->r->transport), "%s",
 		 chan_describe(s->main));
 	ret = source_greet(s, s->main, CHANNEL_MAIN, e);

@@ -33,7 +33,7 @@ static enum mig_outcome ask(struct mig_source *s, struct err *e, bool *silent)
 	int ret;
 
 	*silent = false;
-	ret = chan_connect(&c, s->p.dest, s->p.tls, &why);
+	ret = source_connect(s, &c, &why);
 	if (ret == -ECONNREFUSED || ret == -ENOENT) {
 		/*
 		 * Its host says that nobody listens.  The listener lives as
@@ -120,6 +120,8 @@ enum mig_outcome source_hand_over(struct mig_source *s, struct err *e)
 	if (ret < 0) {
 		log_warn("migration: hand-over unanswered (%s), asking",
 			 err_text(&why, ret));
+		/* So that it stops listening there and hears us ask. */
+		chan_abort(s->main);
 		return find_out(s, s->p.recovery_ms, e);
 	}
 	if (s->vm->ops->gone)

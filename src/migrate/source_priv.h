@@ -16,6 +16,7 @@ struct mig_source {
 	struct mig_params p;
 	struct mig_result *r;
 	uint8_t session[SESSION_BYTES];
+	char peer[CHAN_PEER_MAX]; /* who said hello; "": nobody yet */
 
 	/* The lock only keeps mig_cancel() from a channel being closed. */
 	pthread_mutex_t lock;
@@ -41,6 +42,8 @@ struct mig_source {
 void source_report(struct mig_source *s);
 void source_enter(struct mig_source *s, enum mig_phase phase);
 int source_cancelled(struct mig_source *s, struct err *e);
+/* To the destination: any of its name's hosts, from then on that one. */
+int source_connect(struct mig_source *s, struct chan **out, struct err *e);
 int source_greet(struct mig_source *s, struct chan *c, uint16_t channel,
 		 struct err *e);
 
