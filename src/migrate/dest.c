@@ -4,20 +4,20 @@
  * The peer is not trusted: every message is held to its rule, every length
  * to a constant, RAM goes only where the manifest said RAM is, and nothing
  * of the state is loaded before all of it has come.  mig_receive() reads
- * like the protocol; decide() is the one place where the VM becomes ours.
+ * like the protocol; door_decide() is the one place where the VM becomes
+ * ours.
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/bitmap.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "migrate/door.h"
 #include "migrate/mig.h"
 #include "migrate/proto.h"
 #include "migrate/ram.h"
@@ -25,8 +25,6 @@
 
 #define GREETING_MS 5000
 #define IDLE_MS	    60000 /* the source, between two messages */
-#define HANDOVER_MS 10000 /* READY to HANDOVER */
-#define RECOVERY_MS 10000 /* a lost link, to QUERY */
 
 struct part {
 	char name[MIG_NAME_MAX];
@@ -62,6 +60,7 @@ struct incoming {
 	struct ram_target target;
 	uint64_t *written[MIG_RAM_MAX];
 
+	struct doorman *doorman;
 	struct verify verify; /* pages 0: not asked for */
 	unsigned int nparts;
 	uint64_t part_bytes; /* promised, all parts */
@@ -171,6 +170,15 @@ static int reader_start(struct incoming *in, struct reader *r)
 	return ret;
 }
 
+static const char *busy(const struct incoming *in, char *text, size_t size)
+{
+	snprintf(text, size,
+		 "it is busy with the VM '%s', which is arriving; another VM "
+		 "needs a 'pagurus receive' of its own",
+		 in->manifest.vm);
+	return text;
+}
+
 /*
  * One connection that proves to be of this migration.  A stranger's is
  * closed and does not count.
@@ -188,12 +196,16 @@ static int accept_data(struct incoming *in, struct err *e)
 		goto stranger;
 	chan_timeout(c, GREETING_MS);
 	ret = proto_recv_hello(c, &h, &why);
-	if (ret == 0 &&
-	    (memcmp(h.session, in->session, SESSION_BYTES) || !h.channel ||
-	     h.channel > in->nreaders || in->reader[h.channel - 1].chan))
-		ret = err_set(&why, -EPROTO, "not of this migration");
 	if (ret < 0) {
 		chan_close(c);
+		goto stranger;
+	}
+	if (memcmp(h.session, in->session, SESSION_BYTES) || !h.channel ||
+	    h.channel > in->nreaders || in->reader[h.channel - 1].chan) {
+		char text[200];
+
+		ret = err_set(&why, -EPROTO, "not of this migration");
+		door_turn_away(c, &h, busy(in, text, sizeof(text)));
 		goto stranger;
 	}
 	chan_timeout(c, 0);
@@ -471,142 +483,6 @@ static int tell_times(struct incoming *in)
 			   (uint32_t)wire_used(&o));
 }
 
-/* ---- the hand-over ---- */
-
-static int answer_query(struct chan *c, const uint8_t *session,
-			enum proto_outcome outcome)
-{
-	struct proto_hello h, me = { .version_min = PROTO_VERSION_MIN,
-				     .version_max = PROTO_VERSION_MAX,
-				     .channel = CHANNEL_QUERY,
-				     .program = "pagurus " PAGURUS_VERSION };
-	uint8_t *buf, word[4];
-	struct wire_out o;
-	size_t len;
-	int ret;
-
-	chan_timeout(c, GREETING_MS);
-	ret = proto_recv_hello(c, &h, NULL);
-	if (ret < 0)
-		return ret;
-	if (h.channel != CHANNEL_QUERY ||
-	    memcmp(h.session, session, SESSION_BYTES))
-		return -EPROTO;
-	buf = malloc(STREAM_PAYLOAD_MAX);
-	if (!buf)
-		return -ENOMEM;
-	memcpy(me.session, session, SESSION_BYTES);
-	ret = proto_send_hello(c, &me);
-	if (ret == 0)
-		ret = proto_expect(c, SEC_QUERY, buf, &len, NULL);
-	free(buf);
-	if (ret < 0)
-		return ret;
-	wire_out_init(&o, word, sizeof(word));
-	put_u32(&o, outcome);
-	return proto_send(c, SEC_OUTCOME, word, sizeof(word));
-}
-
-/*
- * READY was said.  0: HANDOVER came, the VM is ours.  Anything else is a
- * decision against it, made here and told to a source that asks.
- */
-static int decide(struct incoming *in, struct err *e)
-{
-	uint64_t until;
-	size_t len;
-	int ret;
-
-	chan_timeout(in->main, HANDOVER_MS);
-	ret = proto_expect(in->main, SEC_HANDOVER, in->buf, &len, e);
-	if (ret == 0 || ret == -ECANCELED)
-		return ret;
-	/*
-	 * The link broke, and the source may have sent what never came.  It
-	 * will ask; stay until it has, or can be assumed to have resumed.
-	 */
-	until = now_ns() + RECOVERY_MS * 1000000ull;
-	while (now_ns() < until) {
-		struct chan *c;
-
-		if (chan_accept(in->listener, &c, 500, NULL) < 0)
-			continue;
-		if (answer_query(c, in->session, OUTCOME_ABORTED) == 0)
-			until = 0;
-		chan_close(c);
-	}
-	return ret;
-}
-
-struct mig_incoming {
-	struct chan_listener *listener;
-	struct chan *main;
-	uint8_t session[SESSION_BYTES];
-	pthread_t thread;
-	int quit; /* eventfd */
-};
-
-/* The VM runs here.  Say so until the source has heard. */
-static void *testify(void *opaque)
-{
-	struct mig_incoming *k = opaque;
-	struct pollfd p[2] = { { .fd = k->quit, .events = POLLIN },
-			       { .fd = chan_listener_fd(k->listener),
-				 .events = POLLIN } };
-	uint8_t *buf = malloc(STREAM_PAYLOAD_MAX);
-	bool heard = false;
-	size_t len;
-
-	if (proto_send(k->main, SEC_RUNNING, NULL, 0) == 0 && buf) {
-		chan_timeout(k->main, HANDOVER_MS);
-		heard = proto_expect(k->main, SEC_BYE, buf, &len, NULL) == 0;
-	}
-	free(buf);
-	while (!heard && poll(p, 2, -1) >= 0 && !p[0].revents) {
-		struct chan *c;
-
-		if (chan_accept(k->listener, &c, 0, NULL) < 0)
-			continue;
-		heard = answer_query(c, k->session, OUTCOME_RUNNING) == 0;
-		chan_close(c);
-	}
-	return NULL;
-}
-
-static int keep_testifying(struct incoming *in, struct mig_incoming **out)
-{
-	struct mig_incoming *k = calloc(1, sizeof(*k));
-	int ret;
-
-	if (!k)
-		return -ENOMEM;
-	k->listener = in->listener;
-	k->main = in->main;
-	memcpy(k->session, in->session, SESSION_BYTES);
-	k->quit = eventfd(0, EFD_CLOEXEC);
-	ret = k->quit < 0 ? -errno
-			  : -pthread_create(&k->thread, NULL, testify, k);
-	if (ret < 0) {
-		close_fd(&k->quit);
-		free(k);
-		return ret;
-	}
-	*out = k;
-	return 0;
-}
-
-void mig_incoming_close(struct mig_incoming *k)
-{
-	if (!k)
-		return;
-	eventfd_write(k->quit, 1);
-	chan_abort(k->main);
-	pthread_join(k->thread, NULL);
-	chan_close(k->main);
-	close(k->quit);
-	free(k);
-}
-
 /* ---- the whole ---- */
 
 static int greet_source(struct incoming *in, struct err *e)
@@ -620,10 +496,17 @@ static int greet_source(struct incoming *in, struct err *e)
 	ret = proto_recv_hello(in->main, &h, e);
 	if (ret < 0)
 		return ret;
+	if (h.channel == CHANNEL_QUERY) {
+		struct chan *c = in->main;
+
+		in->main = NULL;
+		door_turn_away(c, &h, NULL);
+		return 1;
+	}
 	if (h.channel != CHANNEL_MAIN)
 		return err_set(e, -EPROTO,
-			       "a data channel or a query of a migration "
-			       "that is not going on here");
+			       "a data channel of a migration that is not "
+			       "going on here");
 	memcpy(in->session, h.session, SESSION_BYTES);
 	memcpy(me.session, h.session, SESSION_BYTES);
 	ret = proto_send_hello(in->main, &me);
@@ -633,16 +516,29 @@ static int greet_source(struct incoming *in, struct err *e)
 	return 0;
 }
 
+static struct door the_door(const struct incoming *in)
+{
+	return (struct door){ .listener = in->listener,
+			      .main = in->main,
+			      .session = in->session };
+}
+
 /* 0: hand-over; 1: a mere check. */
 static int converse(struct incoming *in, struct err *e)
 {
 	int ret = greet_source(in, e);
+	struct door door;
+	char text[240];
 
 	if (ret == 0)
 		ret = take_manifest(in, e);
 	if (ret == 0)
 		ret = take_prepare(in, e);
 	if (ret != 0)
+		return ret;
+	door = the_door(in);
+	ret = doorman_create(&in->doorman, &door, busy(in, text, sizeof(text)));
+	if (ret < 0)
 		return ret;
 	/* Pre-copy takes what it takes; keepalive notices a dead peer. */
 	chan_timeout(in->main, 0);
@@ -651,16 +547,18 @@ static int converse(struct incoming *in, struct err *e)
 		ret = load_all(in, e);
 	if (ret < 0)
 		return ret;
+	doorman_dismiss(in->doorman);
 	ret = tell_times(in);
 	if (ret == 0)
 		ret = proto_send(in->main, SEC_READY, NULL, 0);
 	if (ret < 0)
 		return err_sys(e, ret, "answering 'ready'");
-	return decide(in, e);
+	return door_decide(&door, in->buf, e);
 }
 
 static void clear(struct incoming *in)
 {
+	doorman_destroy(in->doorman);
 	join_readers(in, true, NULL);
 	for (unsigned int i = 0; i < MIG_CHANNELS_MAX; i++) {
 		chan_close(in->reader[i].chan);
@@ -705,22 +603,24 @@ static int serve(struct mig_vm *vm, struct chan_listener *l, struct chan *main,
 	in->buf = malloc(STREAM_PAYLOAD_MAX);
 	ret = in->buf ? converse(in, e) : -ENOMEM;
 	if (ret == 0) {
+		struct door door = the_door(in);
+
 		vm->ops->run(vm);
 		/* Without a witness the source times out and asks in vain. */
-		if (keep_testifying(in, keep) < 0) {
+		if (door_testify(&door, keep) < 0) {
 			log_error("receive: no memory to confirm the "
 				  "hand-over");
-			chan_close(main);
+			chan_close(in->main);
 			*keep = NULL;
 		}
 		clear(in);
 		return 0;
 	}
 	if (ret == 1)
-		log_info("receive: a check was answered");
+		log_info("receive: a question was answered");
 	if (ret < 0) {
 		explain(in, e);
-		proto_send_abort(main, err_text(e, ret));
+		proto_send_abort(in->main, err_text(e, ret));
 		if (in->prepared) {
 			vm->ops->drop(vm);
 		} else {
@@ -728,7 +628,7 @@ static int serve(struct mig_vm *vm, struct chan_listener *l, struct chan *main,
 			ret = 1;
 		}
 	}
-	chan_close(main);
+	chan_close(in->main);
 	clear(in);
 	return ret;
 }

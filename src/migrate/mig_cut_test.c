@@ -2,6 +2,7 @@
  * The link between both engines is cut, by bytes and by phase.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netdb.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -208,12 +209,123 @@ static void only_who_was_met_is_asked(void **state)
 	run_fini(&x);
 }
 
+struct second {
+	struct proxy *proxy;
+	struct run *x;
+	struct machine dst;
+	struct chan_listener *l;
+	struct mig_incoming *keep;
+	pthread_t thread;
+};
+
+static void *second_receiver(void *opaque)
+{
+	struct second *s = opaque;
+
+	mig_receive(&s->dst.vm, s->l, &s->keep, NULL);
+	return NULL;
+}
+
+/* The receiver is gone, and another has taken its address. */
+static void replace(void *opaque, const struct mig_progress *p)
+{
+	struct second *s = opaque;
+
+	if (p->phase != MIG_HANDOVER || s->l)
+		return;
+	assert_int_equal(chan_listen(&s->l, via("dest2"), NULL, NULL), 0);
+	strcpy(s->proxy->to, chan_listener_addr(s->l) + strlen("unix:"));
+	pthread_create(&s->thread, NULL, second_receiver, s);
+	chan_listener_abort(s->x->l);
+}
+
+static void a_successor_never_had_it(void **state)
+{
+	struct mig_params p = params(via("proxy"));
+	struct second s = { 0 };
+	struct proxy proxy;
+	struct run x;
+
+	p.dest = strdup(p.dest);
+	p.progress = replace;
+	p.opaque = &s;
+	run_init(&x);
+	machine_init(&s.dst, &machine_ops, false);
+	s.x = &x;
+	s.proxy = &proxy;
+	proxy_start(&proxy, -1, false);
+	run_start(&x, &p);
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	pthread_join(x.thread, NULL);
+	assert_int_equal(x.out, MIG_RUNS_HERE);
+	assert_non_null(strstr(x.src_err.text, "another process"));
+	assert_int_equal(runs(&x.src) + runs(&x.dst) + runs(&s.dst), 1);
+	/* and it can go to the successor. */
+	err_clear(&x.src_err);
+	mig_source_destroy(x.s);
+	assert_int_equal(mig_source_create(&x.s, &x.src.vm, &p), 0);
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	if (x.out != MIG_RUNS_THERE)
+		fail_msg("%s", x.src_err.text);
+	pthread_join(s.thread, NULL);
+	assert_int_equal(runs(&x.src) + runs(&x.dst), 0);
+	assert_true(runs(&s.dst));
+	run_fini(&x);
+	mig_incoming_close(s.keep);
+	chan_listener_close(s.l);
+	machine_fini(&s.dst);
+	proxy_stop(&proxy);
+	free((void *)p.dest);
+}
+
+static void knock(struct run *x)
+{
+	struct mig_params p = params(via("dest"));
+	struct mig_source *s;
+	struct mig_plan plan;
+	struct err e = { 0 };
+
+	assert_int_equal(mig_source_create(&s, &x->src.vm, &p), 0);
+	assert_int_equal(mig_check(s, &plan, &e), -ECANCELED);
+	if (!strstr(e.text, "busy with the VM 'test'"))
+		fail_msg("'%s'", e.text);
+	mig_source_destroy(s);
+	x->src.looks = 1;
+}
+
+static void knock_in_precopy(void *opaque, const struct mig_progress *p)
+{
+	struct run *x = opaque;
+
+	if (p->phase == MIG_PRECOPY && !x->src.looks)
+		knock(x);
+}
+
+/* Who comes while a VM arrives is told so, and at once. */
+static void others_are_turned_away(void **state)
+{
+	struct mig_params p = params(via("dest"));
+	struct run x;
+
+	run_init(&x);
+	p.progress = knock_in_precopy;
+	p.opaque = &x;
+	run_start(&x, &p);
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	pthread_join(x.thread, NULL);
+	assert_int_equal(x.src.looks, 1);
+	assert_int_equal(x.out, MIG_RUNS_THERE);
+	run_fini(&x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_machine_wherever_the_link_is_cut),
 		cmocka_unit_test(one_machine_at_the_hand_over),
 		cmocka_unit_test(only_who_was_met_is_asked),
+		cmocka_unit_test(a_successor_never_had_it),
+		cmocka_unit_test(others_are_turned_away),
 	};
 
 	return cmocka_run_group_tests(tests, rig_setup, rig_teardown);

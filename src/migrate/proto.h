@@ -34,7 +34,11 @@ enum {
 	SEC_TIMES,     /* destination, optional: what loading a part took */
 };
 
-enum proto_outcome { OUTCOME_ABORTED = 1, OUTCOME_RUNNING = 2 };
+enum proto_outcome {
+	OUTCOME_ABORTED = 1,
+	OUTCOME_RUNNING = 2,
+	OUTCOME_UNKNOWN = 3, /* who answers never had it */
+};
 
 enum { CHANNEL_MAIN = 0, CHANNEL_QUERY = 0xffff };
 

@@ -63,6 +63,13 @@ static enum mig_outcome ask(struct mig_source *s, struct err *e, bool *silent)
 		err_set(e, -ECANCELED,
 			"the destination gave up in the hand-over");
 		break;
+	case OUTCOME_UNKNOWN:
+		/* One listener an address: who had it has gone before. */
+		out = MIG_RUNS_HERE;
+		err_set(e, -ECONNREFUSED,
+			"the destination died in the hand-over; another "
+			"process listens in its place");
+		break;
 	default: break;
 	}
 	chan_close(c);
