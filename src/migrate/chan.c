@@ -21,11 +21,13 @@
 #define CONNECT_TIMEOUT_MS   10000
 #define HANDSHAKE_TIMEOUT_MS 10000
 #define USER_TIMEOUT_MS	     10000
+#define MS_NS		     1000000ull
 
 struct chan {
 	struct chan_listener *from; /* accepted there; NULL: it is closed */
 	struct chan *next;	    /* of the same listener */
 	int fd;
+	unsigned int ms;	 /* a call may take; 0: any time */
 	struct tls_session *tls; /* NULL: plain */
 	_Atomic uint64_t sent;
 	char text[96];
@@ -121,6 +123,17 @@ static int set_timeout(int fd, unsigned int ms)
 	return 0;
 }
 
+/* Whom to look for where nobody listens. */
+static int nobody(struct err *e, int ret, const char *addr)
+{
+	if (ret == -ECONNREFUSED || ret == -ENOENT)
+		return err_set(e, ret,
+			       "connect to %s: %s; is 'pagurus receive' "
+			       "waiting there?",
+			       addr, strerror(-ret));
+	return err_sys(e, ret, "connect to %s", addr);
+}
+
 static int connect_tcp(const char *addr, char *host, size_t size, struct err *e)
 {
 	struct addrinfo *list, *a;
@@ -144,7 +157,7 @@ static int connect_tcp(const char *addr, char *host, size_t size, struct err *e)
 	}
 	freeaddrinfo(list);
 	if (fd < 0)
-		return err_sys(e, ret, "connect to %s", addr);
+		return nobody(e, ret, addr);
 	set_timeout(fd, 0);
 	tune_tcp(fd);
 	return fd;
@@ -165,7 +178,9 @@ static int wrap(struct chan **out, int fd, const struct chan_tls *tls,
 	snprintf(c->text, sizeof(c->text), "plain");
 	if (tls) {
 		set_timeout(fd, HANDSHAKE_TIMEOUT_MS);
-		ret = tls_session_open(&c->tls, tls, fd, server, host, e);
+		ret = tls_session_open(&c->tls, tls, fd, server, host,
+				       now_ns() + HANDSHAKE_TIMEOUT_MS * MS_NS,
+				       e);
 		set_timeout(fd, 0);
 	}
 	if (ret < 0) {
@@ -211,7 +226,9 @@ int chan_connect_again(struct chan **out, const char *peer, const char *addr,
 
 	if (chan_is_unix(addr)) {
 		fd = sock_connect(peer + sizeof(unix_prefix) - 1, SOCK_STREAM,
-				  e);
+				  NULL);
+		if (fd < 0)
+			nobody(e, fd, peer);
 	} else {
 		/* The certificate is for the name, not for the number. */
 		ret = split_addr(addr, host, sizeof(host), &port, e);
@@ -385,14 +402,21 @@ static int io_error(int err)
 	}
 }
 
+/* When a call that begins now has to end. */
+static uint64_t limit(const struct chan *c)
+{
+	return c->ms ? now_ns() + c->ms * MS_NS : 0;
+}
+
 int chan_send(struct chan *c, const void *buf, size_t len)
 {
+	uint64_t until = limit(c);
 	const char *p = buf;
 	size_t left = len;
 	ssize_t n;
 
 	if (c->tls) {
-		int ret = tls_session_send(c->tls, buf, len);
+		int ret = tls_session_send(c->tls, buf, len, until);
 
 		if (ret < 0)
 			return ret;
@@ -406,6 +430,8 @@ int chan_send(struct chan *c, const void *buf, size_t len)
 			return io_error(errno);
 		p += n;
 		left -= (size_t)n;
+		if (left && until && now_ns() > until)
+			return -ETIMEDOUT;
 	}
 	atomic_fetch_add_explicit(&c->sent, len, memory_order_relaxed);
 	return 0;
@@ -413,11 +439,12 @@ int chan_send(struct chan *c, const void *buf, size_t len)
 
 int chan_recv(struct chan *c, void *buf, size_t len)
 {
+	uint64_t until = limit(c);
 	char *p = buf;
 	ssize_t n;
 
 	if (c->tls)
-		return tls_session_recv(c->tls, buf, len);
+		return tls_session_recv(c->tls, buf, len, until);
 	while (len) {
 		n = recv(c->fd, p, len, 0);
 		if (n < 0 && errno == EINTR)
@@ -428,13 +455,29 @@ int chan_recv(struct chan *c, void *buf, size_t len)
 			return -EPIPE;
 		p += n;
 		len -= (size_t)n;
+		if (len && until && now_ns() > until)
+			return -ETIMEDOUT;
 	}
 	return 0;
 }
 
 int chan_timeout(struct chan *c, unsigned int ms)
 {
+	c->ms = ms;
 	return set_timeout(c->fd, ms);
+}
+
+int chan_err(const struct chan *c, int ret, struct err *e)
+{
+	switch (ret) {
+	case -EKEYREJECTED:
+		return err_set(e, ret, "%s", tls_session_why(c->tls));
+	case -EPIPE:
+		return err_set(e, ret, "the other side closed the connection");
+	case -ETIMEDOUT:
+		return err_set(e, ret, "the other side does not answer");
+	default: return err_sys(e, ret, "migration channel");
+	}
 }
 
 void chan_abort(struct chan *c)

@@ -66,8 +66,13 @@ void chan_listener_close(struct chan_listener *l);
 int chan_send(struct chan *c, const void *buf, size_t len);
 int chan_recv(struct chan *c, void *buf, size_t len);
 
-/* Fail a call that made no progress for so long; 0: wait for ever. */
+/*
+ * Let no call take longer, be it ever so close to its end; 0: wait for ever.
+ * A peer can make it twice that.
+ */
 int chan_timeout(struct chan *c, unsigned int ms);
+/* Says in 'e' what the error 'ret' of a call means; returns 'ret'. */
+int chan_err(const struct chan *c, int ret, struct err *e);
 
 void chan_abort(struct chan *c);
 void chan_abort_recv(struct chan *c); /* what is sent still arrives */

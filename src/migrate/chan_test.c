@@ -1,8 +1,11 @@
+#include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -153,8 +156,12 @@ static void refused(const char *client, const char *server, const char *peer,
 
 	/* In TLS 1.3 a client may learn of its refusal one read later. */
 	if (cl.c) {
+		struct err why = { 0 };
+
 		assert_int_equal(ret, -EPROTO);
-		assert_true(chan_recv(cl.c, &c, 1) < 0);
+		assert_int_equal(chan_recv(cl.c, &c, 1), -EKEYREJECTED);
+		chan_err(cl.c, -EKEYREJECTED, &why);
+		assert_non_null(strstr(why.text, "another authority"));
 	} else {
 		assert_int_equal(cl.ret, -EPROTO);
 	}
@@ -170,7 +177,8 @@ static void wrong_certificates_are_refused(void **state)
 {
 	refused("evil", "b", NULL, "certificate"); /* other authority */
 	refused("a", "evil", NULL, "certificate");
-	refused("a", "b", "c.example", "certificate"); /* other name */
+	refused("half", "b", NULL, "certificate");    /* only its own is */
+	refused("a", "b", "c.example", "--tls-name"); /* other name */
 }
 
 static void *plain_babble(void *opaque)
@@ -224,6 +232,100 @@ static void abort_wakes_a_blocked_reader(void **state)
 	chan_close(cl.c);
 }
 
+/* ---- a peer that sends a byte now and then ---- */
+
+struct relay {
+	int listen_fd, in, out; /* in: from the client */
+	pthread_t thread;
+	atomic_bool slow, quit;
+	char to[64];
+};
+
+static void *relay_thread(void *opaque)
+{
+	struct relay *r = opaque;
+	struct pollfd p[2];
+	char buf[4096];
+
+	r->in = accept(r->listen_fd, NULL, NULL);
+	p[0] = (struct pollfd){ .fd = r->in, .events = POLLIN };
+	p[1] = (struct pollfd){ .fd = r->out, .events = POLLIN };
+	while (!r->quit && poll(p, 2, 10) >= 0) {
+		for (int i = 0; i < 2; i++) {
+			size_t room = r->slow ? 1 : sizeof(buf);
+			ssize_t n =
+				p[i].revents ? recv(p[i].fd, buf, room, 0) : 0;
+
+			if (n > 0)
+				send(p[!i].fd, buf, (size_t)n, MSG_NOSIGNAL);
+		}
+		if (r->slow)
+			usleep(10000);
+	}
+	close(r->in);
+	close(r->out);
+	return NULL;
+}
+
+static int loopback(uint16_t *port)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_port = htons(*port),
+				  .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t len = sizeof(sa);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (*port)
+		assert_int_equal(connect(fd, (void *)&sa, sizeof(sa)), 0);
+	else
+		assert_int_equal(
+			bind(fd, (void *)&sa, sizeof(sa)) || listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (void *)&sa, &len), 0);
+	*port = ntohs(sa.sin_port);
+	return fd;
+}
+
+/* What comes in time byte by byte, and is never there in time as a whole. */
+static void a_slow_peer(bool tls)
+{
+	struct chan_tls *st = tls ? creds("b", NULL) : NULL;
+	struct client cl = { .tls = tls ? creds("a", "b.example") : NULL };
+	struct relay r = { .slow = false };
+	struct chan_listener *l;
+	struct chan *s = NULL;
+	uint16_t port, mine = 0;
+	char text[64], buf[3000] = { 0 };
+
+	assert_int_equal(chan_listen(&l, "127.0.0.1:0", st, NULL), 0);
+	port = (uint16_t)atoi(strrchr(chan_listener_addr(l), ':') + 1);
+	r.out = loopback(&port);
+	r.listen_fd = loopback(&mine);
+	snprintf(text, sizeof(text), "127.0.0.1:%u", mine);
+	cl.addr = text;
+	pthread_create(&r.thread, NULL, relay_thread, &r);
+	pthread_create(&cl.thread, NULL, connect_thread, &cl);
+	assert_int_equal(chan_accept(l, &s, 5000, NULL), 0);
+	pthread_join(cl.thread, NULL);
+	r.slow = true;
+	assert_int_equal(chan_send(cl.c, buf, sizeof(buf)), 0);
+	chan_timeout(s, 200);
+	assert_int_equal(chan_recv(s, buf, sizeof(buf)), -ETIMEDOUT);
+	r.quit = true;
+	pthread_join(r.thread, NULL);
+	close(r.listen_fd);
+	chan_close(s);
+	chan_close(cl.c);
+	chan_listener_close(l);
+	chan_tls_free(st);
+	chan_tls_free(cl.tls);
+}
+
+static void slow_peers_are_late(void **state)
+{
+	a_slow_peer(false);
+	a_slow_peer(true);
+}
+
 static void bad_addresses_are_named(void **state)
 {
 	struct err e = { 0 };
@@ -238,6 +340,24 @@ static void bad_addresses_are_named(void **state)
 	assert_int_equal(chan_connect(&c, "127.0.0.1:1", NULL, &e),
 			 -ECONNREFUSED);
 	assert_non_null(strstr(e.text, "127.0.0.1:1"));
+}
+
+static void copy_ca(const char *from, const char *to)
+{
+	char path[128], buf[4096];
+	size_t n;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s/ca.pem", dir, from);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	n = fread(buf, 1, sizeof(buf), f);
+	fclose(f);
+	snprintf(path, sizeof(path), "%s/%s/ca.pem", dir, to);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	assert_int_equal(fwrite(buf, 1, n, f), n);
+	fclose(f);
 }
 
 static int setup(void **state)
@@ -255,6 +375,10 @@ static int setup(void **state)
 	test_ca_issue(good, path, "b.example");
 	snprintf(path, sizeof(path), "%s/evil", dir);
 	test_ca_issue(evil, path, "b.example");
+	/* Believes in the right authority, and shows another's certificate. */
+	snprintf(path, sizeof(path), "%s/half", dir);
+	test_ca_issue(evil, path, "a.example");
+	copy_ca("b", "half");
 	test_ca_free(good);
 	test_ca_free(evil);
 	return 0;
@@ -262,11 +386,11 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	static const char *const who[] = { "a", "b", "evil" };
+	static const char *const who[] = { "a", "b", "evil", "half" };
 	static const char *const file[] = { "ca.pem", "cert.pem", "key.pem" };
 	char path[160];
 
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 4; i++) {
 		for (int k = 0; k < 3; k++) {
 			snprintf(path, sizeof(path), "%s/%s/%s", dir, who[i],
 				 file[k]);
@@ -287,6 +411,7 @@ int main(void)
 		cmocka_unit_test(wrong_certificates_are_refused),
 		cmocka_unit_test(plain_to_a_tls_listener_is_refused),
 		cmocka_unit_test(abort_wakes_a_blocked_reader),
+		cmocka_unit_test(slow_peers_are_late),
 		cmocka_unit_test(bad_addresses_are_named),
 	};
 

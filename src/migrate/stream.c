@@ -143,7 +143,7 @@ int stream_recv_head(struct chan *c, const struct stream_rule *rules,
 	for (;;) {
 		ret = chan_recv(c, header, sizeof(header));
 		if (ret < 0)
-			return err_sys(e, ret, "migration channel");
+			return chan_err(c, ret, e);
 		ret = judge(header, rules, s, &sum->want, &known, e);
 		if (ret < 0)
 			return ret;
@@ -151,7 +151,7 @@ int stream_recv_head(struct chan *c, const struct stream_rule *rules,
 			break;
 		ret = skip(c, s->len);
 		if (ret < 0)
-			return err_sys(e, ret, "migration channel");
+			return chan_err(c, ret, e);
 	}
 	XXH3_64bits_reset_withSeed(sum->state,
 				   XXH3_64bits(header, HEADER_SUMMED));
@@ -169,7 +169,7 @@ int stream_recv_some(struct chan *c, struct stream_sum *sum, void *buf,
 			       "migration stream: a section is too short");
 	ret = chan_recv(c, buf, len);
 	if (ret < 0)
-		return err_sys(e, ret, "migration channel");
+		return chan_err(c, ret, e);
 	XXH3_64bits_update(sum->state, buf, len);
 	sum->left -= len;
 	return 0;

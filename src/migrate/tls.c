@@ -20,21 +20,61 @@ struct chan_tls {
 
 struct tls_session {
 	SSL *ssl;
-	BIO *out; /* collects records; the ssl's, NULL: the kernel does */
+	BIO *out;	/* collects records; the ssl's, NULL: the kernel does */
+	uint64_t until; /* of the call that is going on; 0: no end */
+	bool late;
+	char why[200];
 };
 
-/* What OpenSSL has to say, in one line, and its queue left empty. */
+/* What OpenSSL says came first, without its codes; its queue left empty. */
 static const char *openssl_reason(char *buf, size_t size)
 {
-	unsigned long code = ERR_peek_last_error();
+	unsigned long code = ERR_peek_error();
+	const char *text = NULL;
 
-	if (code)
-		ERR_error_string_n(code, buf, size);
-	else
-		snprintf(buf, size, "the connection was closed");
+	if (ERR_SYSTEM_ERROR(code))
+		text = strerror(ERR_GET_REASON(code));
+	else if (code)
+		text = ERR_reason_error_string(code);
+	snprintf(buf, size, "%s",
+		 text	? text
+		 : code ? "an error of OpenSSL's"
+			: "the connection was closed");
 	ERR_clear_error();
 	return buf;
 }
+
+/* The peer's alerts about a certificate, which is ours; or NULL. */
+static const char *alert_about_us(unsigned long code)
+{
+	static const struct {
+		int reason;
+		const char *text;
+	} alerts[] = {
+		{ SSL_R_TLSV1_ALERT_UNKNOWN_CA,
+		  "it was issued by another authority than its ca.pem" },
+		/* An authority of the same name, and another key. */
+		{ SSL_R_TLSV1_ALERT_DECRYPT_ERROR,
+		  "it was issued by another authority than its ca.pem" },
+		{ SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED, "it has expired" },
+		{ SSL_R_SSLV3_ALERT_BAD_CERTIFICATE, "it is bad" },
+		{ SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE,
+		  "it is not for this use" },
+		{ SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED, "it is revoked" },
+		{ SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN, "it is not known" },
+		{ SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED, "there is none" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(alerts); i++)
+		if (ERR_GET_LIB(code) == ERR_LIB_SSL &&
+		    ERR_GET_REASON(code) == alerts[i].reason)
+			return alerts[i].text;
+	return NULL;
+}
+
+#define REFUSED_US                                                       \
+	"TLS: the other side refused this side's certificate: %s; both " \
+	"need valid certificates of one authority"
 
 static int load_file(struct chan_tls *t, const char *dir, const char *name,
 		     int (*load)(SSL_CTX *, const char *), struct err *e)
@@ -141,22 +181,75 @@ static int expect_name(SSL *ssl, const char *name, struct err *e)
 	return 0;
 }
 
-static int handshake_failed(SSL *ssl, struct err *e)
+/* What to do about a certificate that is not accepted. */
+static const char *remedy(long verify)
 {
-	long verify = SSL_get_verify_result(ssl);
+	switch (verify) {
+	case X509_V_ERR_HOSTNAME_MISMATCH:
+	case X509_V_ERR_IP_ADDRESS_MISMATCH:
+		return "give the name it is for with --tls-name";
+	case X509_V_ERR_CERT_HAS_EXPIRED:
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		return "renew it there, or set this host's clock";
+	default:
+		return "both sides need certificates of one authority, in "
+		       "ca.pem";
+	}
+}
+
+static int handshake_failed(struct tls_session *s, const char *name,
+			    struct err *e)
+{
+	long verify = SSL_get_verify_result(s->ssl);
+	unsigned long code = ERR_peek_error();
+	const char *alert = alert_about_us(code);
 	char why[200];
 
+	if (s->late) {
+		ERR_clear_error();
+		return err_set(e, -EPROTO,
+			       "TLS handshake: the other side is too slow");
+	}
 	if (verify != X509_V_OK) {
 		ERR_clear_error();
 		return err_set(e, -EPROTO,
-			       "TLS handshake: the peer's certificate was "
-			       "refused: %s",
-			       X509_verify_cert_error_string(verify));
+			       "TLS: the other side's certificate was refused%s"
+			       "%s: %s; %s",
+			       name ? " for " : "", name ? name : "",
+			       X509_verify_cert_error_string(verify),
+			       remedy(verify));
+	}
+	if (alert) {
+		ERR_clear_error();
+		return err_set(e, -EPROTO, REFUSED_US, alert);
+	}
+	if (ERR_GET_REASON(code) == SSL_R_WRONG_VERSION_NUMBER) {
+		ERR_clear_error();
+		return err_set(e, -EPROTO,
+			       "the other side does not speak TLS: give it "
+			       "--tls, too");
 	}
 	return err_set(e, -EPROTO,
 		       "TLS handshake failed: %s; both sides need --tls with "
 		       "certificates of one authority",
 		       openssl_reason(why, sizeof(why)));
+}
+
+/*
+ * The socket's own time limit starts anew with every byte; a peer that sends
+ * one now and then would never be late.
+ */
+static long on_bio(BIO *b, int what, const char *arg, size_t len, int argi,
+		   long argl, int ret, size_t *done)
+{
+	struct tls_session *s = (void *)BIO_get_callback_arg(b);
+
+	if ((what == BIO_CB_READ || what == BIO_CB_WRITE) && s->until &&
+	    now_ns() > s->until) {
+		s->late = true;
+		return -1;
+	}
+	return ret;
 }
 
 /*
@@ -184,9 +277,11 @@ static int fewer_calls(struct tls_session *s)
 }
 
 int tls_session_open(struct tls_session **out, const struct chan_tls *t, int fd,
-		     bool server, const char *host, struct err *e)
+		     bool server, const char *host, uint64_t until,
+		     struct err *e)
 {
 	struct tls_session *s = calloc(1, sizeof(*s));
+	const char *name = NULL;
 	int ret = -ENOMEM;
 
 	if (!s)
@@ -195,14 +290,17 @@ int tls_session_open(struct tls_session **out, const struct chan_tls *t, int fd,
 	s->ssl = SSL_new(t->ctx);
 	if (!s->ssl || SSL_set_fd(s->ssl, fd) != 1)
 		goto close;
+	BIO_set_callback_ex(SSL_get_rbio(s->ssl), on_bio);
+	BIO_set_callback_arg(SSL_get_rbio(s->ssl), (char *)s);
 	if (!server) {
-		ret = expect_name(s->ssl, t->peer_name[0] ? t->peer_name : host,
-				  e);
+		name = t->peer_name[0] ? t->peer_name : host;
+		ret = expect_name(s->ssl, name, e);
 		if (ret < 0)
 			goto close;
 	}
+	s->until = until;
 	if ((server ? SSL_accept(s->ssl) : SSL_connect(s->ssl)) != 1) {
-		ret = handshake_failed(s->ssl, e);
+		ret = handshake_failed(s, name, e);
 		goto close;
 	}
 	ret = fewer_calls(s);
@@ -227,8 +325,15 @@ void tls_session_close(struct tls_session *s)
 static int io_result(struct tls_session *s, int n)
 {
 	int saved = errno, why = SSL_get_error(s->ssl, n);
+	const char *alert = alert_about_us(ERR_peek_error());
 
 	ERR_clear_error();
+	if (s->late)
+		return -ETIMEDOUT;
+	if (alert) {
+		snprintf(s->why, sizeof(s->why), REFUSED_US, alert);
+		return -EKEYREJECTED;
+	}
 	switch (why) {
 	case SSL_ERROR_WANT_READ:
 	case SSL_ERROR_WANT_WRITE:
@@ -241,10 +346,12 @@ static int io_result(struct tls_session *s, int n)
 	}
 }
 
-int tls_session_send(struct tls_session *s, const void *buf, size_t len)
+int tls_session_send(struct tls_session *s, const void *buf, size_t len,
+		     uint64_t until)
 {
 	const char *p = buf;
 
+	s->until = until;
 	while (len) {
 		int n = SSL_write(s->ssl, p, (int)MIN(len, (size_t)INT_MAX));
 
@@ -254,14 +361,21 @@ int tls_session_send(struct tls_session *s, const void *buf, size_t len)
 		len -= (size_t)n;
 	}
 	if (s->out && BIO_flush(s->out) != 1)
-		return errno == EAGAIN ? -ETIMEDOUT : -EPIPE;
+		return s->late || errno == EAGAIN ? -ETIMEDOUT : -EPIPE;
 	return 0;
 }
 
-int tls_session_recv(struct tls_session *s, void *buf, size_t len)
+const char *tls_session_why(const struct tls_session *s)
+{
+	return s->why;
+}
+
+int tls_session_recv(struct tls_session *s, void *buf, size_t len,
+		     uint64_t until)
 {
 	char *p = buf;
 
+	s->until = until;
 	while (len) {
 		int n = SSL_read(s->ssl, p, (int)MIN(len, (size_t)INT_MAX));
 
