@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/bitmap.h"
 #include "base/log.h"
@@ -25,6 +26,7 @@
 
 #define GREETING_MS 5000
 #define IDLE_MS	    60000 /* the source, between two messages */
+#define REASON_MS   300	  /* for why it hung up */
 
 struct part {
 	char name[MIG_NAME_MAX];
@@ -143,9 +145,13 @@ static int read_ram(struct reader *r)
 
 static void *reader_thread(void *opaque)
 {
+	const struct timespec moment = { .tv_nsec = REASON_MS * 1000000 };
 	struct reader *r = opaque;
 
 	r->ret = read_ram(r);
+	/* A source that hangs up says why on the main channel. */
+	if (r->ret == -EPIPE)
+		nanosleep(&moment, NULL);
 	/*
 	 * The main channel's reader must not wait for a source that cannot;
 	 * the reason can still be sent there.

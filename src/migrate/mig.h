@@ -145,6 +145,11 @@ struct mig_params {
 	bool stall_is_final;	  /* cancel when stalled */
 	bool verify;		  /* compare RAM at switch-over */
 	unsigned int recovery_ms; /* asking after a lost link */
+	/*
+	 * From the pause to READY, beyond what was expected: then the VM goes
+	 * on here.  0: 30 s; not kept with 'verify'.
+	 */
+	unsigned int switch_ms;
 	void (*progress)(void *opaque, const struct mig_progress *p);
 	void *opaque;
 };

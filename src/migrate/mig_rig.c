@@ -89,7 +89,9 @@ static void *proxy_thread(void *opaque)
 		poll(pf, n + 2, -1);
 		if (pf[1].revents)
 			return NULL;
-		for (unsigned int i = 0; i < n; i++)
+		if (p->stalled)
+			usleep(1000);
+		for (unsigned int i = 0; i < n && !p->stalled; i++)
 			if (p->fd[i] >= 0 && pf[2 + i].revents &&
 			    !proxy_move(p, i))
 				break;

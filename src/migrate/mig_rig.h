@@ -16,7 +16,8 @@ struct proxy {
 	_Atomic uint64_t carried;
 	_Atomic bool dead_after; /* no new connections after the cut */
 	_Atomic bool cut;
-	int fd[64]; /* pairs: even from, odd to */
+	_Atomic bool stalled; /* carries nothing any more */
+	int fd[64];	      /* pairs: even from, odd to */
 	unsigned int n;
 };
 

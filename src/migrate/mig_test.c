@@ -14,6 +14,9 @@
 #include "base/util.h"
 #include "migrate/mig_rig.h"
 
+/* What any other call of the source may take. */
+#define REPLY_NS 30000000000ull
+
 static void run_is_right(struct run *x)
 {
 	assert_int_equal(x->out, MIG_RUNS_THERE);
@@ -210,8 +213,51 @@ static void cancel_works(void **state)
 	stays(&x, "cancelled");
 	pthread_join(x.thread, NULL);
 	assert_true(x.dst_ret < 0);
+	assert_non_null(strstr(x.dst_err.text, "cancelled"));
 	assert_int_equal(x.dst.dropped, 1);
 	run_fini(&x);
+}
+
+struct stall {
+	struct proxy *proxy;
+	enum mig_phase at;
+};
+
+static void stall(void *opaque, const struct mig_progress *p)
+{
+	struct stall *s = opaque;
+
+	if (p->phase == s->at)
+		s->proxy->stalled = true;
+}
+
+/* Once the VM stands still nobody may keep it waiting. */
+static void an_outage_has_an_end(void **state)
+{
+	static const enum mig_phase at[] = { MIG_LAST_RAM, MIG_STATE,
+					     MIG_LOAD };
+
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+		struct mig_params p = params(via("proxy"));
+		struct proxy proxy;
+		struct stall s = { &proxy, at[i] };
+		struct run x;
+
+		p.progress = stall;
+		p.opaque = &s;
+		p.switch_ms = 300;
+		run_init(&x);
+		proxy_start(&proxy, -1, false);
+		run_start(&x, &p);
+		x.out = mig_run(x.s, &x.r, &x.src_err);
+		/* Too long in all, or in one call that got nowhere. */
+		stays(&x, at[i] == MIG_LOAD ? "does not answer" : "");
+		assert_true(x.r.downtime_ns < REPLY_NS);
+		proxy_stop(&proxy);
+		pthread_join(x.thread, NULL);
+		assert_int_equal(x.dst.dropped, 1);
+		run_fini(&x);
+	}
 }
 
 static void bandwidth_is_kept(void **state)
@@ -267,6 +313,7 @@ int main(void)
 		cmocka_unit_test(a_refusal_comes_before_any_ram),
 		cmocka_unit_test(failures_on_either_side_resume_the_source),
 		cmocka_unit_test(cancel_works),
+		cmocka_unit_test(an_outage_has_an_end),
 		cmocka_unit_test(bandwidth_is_kept),
 		cmocka_unit_test(strangers_end_nothing),
 	};

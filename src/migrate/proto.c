@@ -67,13 +67,13 @@ int proto_send_hello(struct chan *c, const struct proto_hello *h)
 
 int proto_recv_hello(struct chan *c, struct proto_hello *h, struct err *e)
 {
-	uint8_t buf[STREAM_HEADER + 128];
+	uint8_t buf[ABORT_TEXT_MAX + 2];
 	struct stream_section s;
 	struct wire_in in;
 	int ret;
 
 	/* The first words of a stranger: no large buffer for them. */
-	ret = stream_recv(c, main_rules, &s, buf, 128, e);
+	ret = stream_recv(c, main_rules, &s, buf, sizeof(buf), e);
 	if (ret < 0)
 		return ret;
 	wire_in_init(&in, buf, s.len);
@@ -81,7 +81,8 @@ int proto_recv_hello(struct chan *c, struct proto_hello *h, struct err *e)
 		char why[ABORT_TEXT_MAX];
 
 		get_str(&in, why, sizeof(why));
-		return err_set(e, -ECANCELED, "the peer gave up: %s", why);
+		return err_set(e, -ECANCELED, "the other side gave up: %s",
+			       why);
 	}
 	if (s.id != SEC_HELLO)
 		return err_set(e, -EPROTO, "'%s' where 'hello' was expected",
@@ -128,7 +129,7 @@ int proto_recv(struct chan *c, struct stream_section *s, void *buf,
 		return ret;
 	wire_in_init(&in, buf, s->len);
 	get_str(&in, why, sizeof(why));
-	return err_set(e, -ECANCELED, "the peer gave up: %s",
+	return err_set(e, -ECANCELED, "the other side gave up: %s",
 		       why[0] ? why : "no reason given");
 }
 

@@ -20,6 +20,7 @@
 
 #define REPLY_MS  30000 /* the destination may be pinning memory */
 #define REASON_MS 1000	/* for why it hung up */
+#define SWITCH_MS 30000 /* from the pause to READY, beyond the expected */
 
 const char *mig_phase_name(enum mig_phase p)
 {
@@ -80,6 +81,22 @@ int source_cancelled(struct mig_source *s, struct err *e)
 					  : 0;
 }
 
+int source_hurry(struct mig_source *s, struct err *e)
+{
+	uint64_t now = now_ns();
+
+	if (!s->until)
+		return 0;
+	if (now >= s->until)
+		return err_set(e, -ETIMEDOUT,
+			       "the switch-over took longer than %" PRIu64
+			       " ms: the connection or %s is too slow",
+			       (now - s->r->phase_at[MIG_PAUSE]) / 1000000,
+			       s->p.dest);
+	chan_timeout(s->main, (unsigned int)((s->until - now) / 1000000 + 1));
+	return 0;
+}
+
 /* ---- the conversation ---- */
 
 int source_greet(struct mig_source *s, struct chan *c, uint16_t channel,
@@ -123,6 +140,7 @@ static int dial(struct mig_source *s, struct chan **where, struct err *e)
 static int converse_hello(struct mig_source *s, struct err *e)
 {
 	struct proto_hello h;
+	struct err why = { 0 };
 	int ret;
 
 	s->peer[0] = '\0';
@@ -135,7 +153,22 @@ static int converse_hello(struct mig_source *s, struct err *e)
 	ret = source_greet(s, s->main, CHANNEL_MAIN, e);
 	if (ret < 0)
 		return ret;
-	return proto_recv_hello(s->main, &h, e);
+	ret = proto_recv_hello(s->main, &h, &why);
+	if (ret == -ETIMEDOUT)
+		return err_set(e, ret,
+			       "%s takes connections and does not answer: is "
+			       "that a 'pagurus receive', and has it no other "
+			       "migration?",
+			       s->p.dest);
+	if (ret == -EPIPE && !s->p.tls && !chan_is_unix(s->p.dest))
+		return err_set(e, -ECONNRESET,
+			       "%s closed the connection without a word: if "
+			       "it was started with --tls, give --tls here, "
+			       "too",
+			       s->p.dest);
+	return ret < 0 ? err_set(e, ret, "%s: %s", s->p.dest,
+				 err_text(&why, ret))
+		       : 0;
 }
 
 static int converse_plan(struct mig_source *s, struct err *e)
@@ -270,6 +303,9 @@ static int send_part(struct mig_source *s, const char *name, unsigned int n,
 		put_u32(&o, (uint32_t)at);
 		put_u32(&o, (uint32_t)len);
 		put_bytes(&o, state + at, piece);
+		ret = source_hurry(s, e);
+		if (ret < 0)
+			return ret;
 		ret = proto_send(s->main, SEC_STATE, s->buf, wire_used(&o));
 		if (ret < 0)
 			return err_sys(e, ret, "sending the state of '%s'",
@@ -347,8 +383,10 @@ static void take_times(struct mig_source *s, size_t len)
 static int hear_ready(struct mig_source *s, struct err *e)
 {
 	struct stream_section m;
-	int ret = proto_recv(s->main, &m, s->buf, e);
+	int ret = source_hurry(s, e);
 
+	if (ret == 0)
+		ret = proto_recv(s->main, &m, s->buf, e);
 	if (ret == 0 && m.id == SEC_TIMES) {
 		take_times(s, m.len);
 		ret = proto_recv(s->main, &m, s->buf, e);
@@ -369,6 +407,10 @@ static int switch_over(struct mig_source *s, struct err *e)
 	if (ret < 0)
 		return err_sys(e, ret, "pausing the vCPUs");
 	s->paused = true;
+	if (!s->p.verify)
+		s->until = now_ns() + 4 * s->now.downtime_ns +
+			   (s->p.switch_ms ? s->p.switch_ms : SWITCH_MS) *
+				   1000000ull;
 	source_enter(s, MIG_DRAIN);
 	ret = s->vm->ops->drain(s->vm, e);
 	if (ret < 0)
@@ -391,13 +433,21 @@ static int switch_over(struct mig_source *s, struct err *e)
 	if (ret < 0)
 		return ret;
 	source_enter(s, MIG_LOAD);
-	return hear_ready(s, e);
+	ret = hear_ready(s, e);
+	return ret == -ETIMEDOUT && e
+		       ? err_prefix(e, "in the switch-over, with the VM "
+				       "standing still")
+		       : ret;
 }
 
 /* ---- the whole ---- */
 
 static void hang_up(struct mig_source *s)
 {
+	/* A sender may sit there for as long as a call may take. */
+	for (unsigned int i = 0; i < MIG_CHANNELS_MAX; i++)
+		if (s->data[i])
+			chan_abort(s->data[i]);
 	sender_destroy(s->sender);
 	s->sender = NULL;
 	pthread_mutex_lock(&s->lock);
@@ -464,15 +514,17 @@ static int hear_why(struct mig_source *s, int ret, struct err *e)
 {
 	struct err why = { 0 };
 	size_t len;
+	int told;
 
 	if (ret != -EPIPE || !s->main || atomic_load(&s->fate))
 		return ret;
 	chan_timeout(s->main, REASON_MS);
-	if (proto_expect(s->main, SEC_ABORT, s->buf, &len, &why) != -ECANCELED)
+	told = proto_expect(s->main, SEC_ABORT, s->buf, &len, &why);
+	if (told != -ECANCELED && told != -EKEYREJECTED)
 		return ret;
 	if (e)
 		*e = why;
-	return -ECANCELED;
+	return told;
 }
 
 enum mig_outcome mig_run(struct mig_source *s, struct mig_result *r,
@@ -484,15 +536,20 @@ enum mig_outcome mig_run(struct mig_source *s, struct mig_result *r,
 	memset(r, 0, sizeof(*r));
 	s->r = r;
 	r->t0_ns = now_ns();
-	ret = hear_why(s, until_handover(s, e), e);
+	s->until = 0;
+	ret = until_handover(s, e);
 	if (ret == 0)
 		out = source_hand_over(s, e);
-	else if (s->main)
-		proto_send_abort(s->main, err_text(e, ret));
 	finish(s, out);
-	hang_up(s);
+	/* The VM first: whatever else there is to do may take time. */
 	if (out == MIG_RUNS_HERE)
 		source_resume(s);
+	ret = hear_why(s, ret, e);
+	if (ret < 0 && s->main) {
+		chan_timeout(s->main, REASON_MS);
+		proto_send_abort(s->main, err_text(e, ret));
+	}
+	hang_up(s);
 	return out;
 }
 
@@ -505,7 +562,7 @@ int mig_check(struct mig_source *s, struct mig_plan *plan, struct err *e)
 		return -ENOMEM;
 	s->r = r;
 	r->t0_ns = now_ns();
-	ret = meet(s, e);
+	ret = hear_why(s, meet(s, e), e);
 	if (ret == 0) {
 		*plan = r->plan;
 		proto_send(s->main, SEC_BYE, NULL, 0);
@@ -522,10 +579,10 @@ int mig_cancel(struct mig_source *s)
 
 	if (!atomic_compare_exchange_strong(&s->fate, &may, 1))
 		return may == 2 ? -EBUSY : 0;
-	/* Wake whatever the engine is blocked in. */
+	/* Wake whatever the engine is blocked in; it can still say why. */
 	pthread_mutex_lock(&s->lock);
 	if (s->main)
-		chan_abort(s->main);
+		chan_abort_recv(s->main);
 	for (unsigned int i = 0; i < MIG_CHANNELS_MAX; i++)
 		if (s->data[i])
 			chan_abort(s->data[i]);

@@ -10,6 +10,8 @@
 #include "base/util.h"
 #include "migrate/source_priv.h"
 
+#define REPLY_MS 10000 /* then it is asked */
+
 /* Back to how it was: devices direct, log off, vCPUs running. */
 void source_resume(struct mig_source *s)
 {
@@ -121,6 +123,7 @@ enum mig_outcome source_hand_over(struct mig_source *s, struct err *e)
 	 * From the first byte of this message on, only the destination knows:
 	 * even a send that failed may have arrived.
 	 */
+	chan_timeout(s->main, REPLY_MS);
 	ret = proto_send(s->main, SEC_HANDOVER, NULL, 0);
 	if (ret == 0)
 		ret = proto_expect(s->main, SEC_RUNNING, s->buf, &len, &why);

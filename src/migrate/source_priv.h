@@ -31,6 +31,8 @@ struct mig_source {
 	struct mig_progress now;
 	uint64_t last_bytes, last_ns;
 
+	uint64_t until; /* of the switch-over (now_ns); 0: none, or no end */
+
 	/* What must be undone if it comes to nothing. */
 	bool logging, engaged, paused;
 
@@ -46,6 +48,12 @@ int source_cancelled(struct mig_source *s, struct err *e);
 int source_connect(struct mig_source *s, struct chan **out, struct err *e);
 int source_greet(struct mig_source *s, struct chan *c, uint16_t channel,
 		 struct err *e);
+
+/*
+ * In the switch-over the VM stands still, so the peer may take no longer than
+ * what is left of it.  -ETIMEDOUT when nothing is; 0 outside of one.
+ */
+int source_hurry(struct mig_source *s, struct err *e);
 
 /* source_rounds.c: RAM, until little enough of it is left. */
 int source_precopy(struct mig_source *s, struct err *e);

@@ -34,6 +34,9 @@ int source_round(struct mig_source *s, struct err *e)
 			(todo - MIN(todo, sender_pages_done(s->sender)))
 			<< PAGE_SHIFT;
 		source_report(s);
+		ret = source_hurry(s, e);
+		if (ret < 0)
+			return ret;
 	}
 	if (ret < 0)
 		return ret;
