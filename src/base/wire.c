@@ -170,6 +170,14 @@ void get_str(struct wire_in *in, char *s, size_t size)
 	s[n] = '\0';
 }
 
+void get_text(struct wire_in *in, char *s, size_t size)
+{
+	get_str(in, s, size);
+	for (; *s; s++)
+		if (*s < ' ' || *s > '~')
+			*s = '?';
+}
+
 int wire_done(const struct wire_in *in)
 {
 	if (in->err)

@@ -44,6 +44,11 @@ uint64_t get_u64(struct wire_in *in);
 void get_bytes(struct wire_in *in, void *p, size_t n); /* zeroes on error */
 /* Fails if the string does not fit 'size' with its NUL, or holds a NUL. */
 void get_str(struct wire_in *in, char *s, size_t size);
+/*
+ * The same, for what a person will read: bytes other than printable ASCII
+ * become '?', so that no peer can write to a terminal or spoil a report.
+ */
+void get_text(struct wire_in *in, char *s, size_t size);
 /* A pointer to the next n bytes, or NULL; nothing is copied. */
 const void *get_view(struct wire_in *in, size_t n);
 size_t wire_left(const struct wire_in *in);

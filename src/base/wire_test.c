@@ -115,9 +115,22 @@ static void gaps_are_filled_later(void **state)
 	assert_memory_equal(buf, "\x01\x01\x02\x03\x04\x02", 6);
 }
 
+static void texts_can_be_shown(void **state)
+{
+	const uint8_t raw[] = "\x0c\0a\033[2J\n\177\xff\xc3\xa9 ~";
+	struct wire_in in;
+	char s[16];
+
+	wire_in_init(&in, raw, sizeof(raw) - 1);
+	get_text(&in, s, sizeof(s));
+	assert_int_equal(wire_done(&in), 0);
+	assert_string_equal(s, "a?[2J????? ~");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(texts_can_be_shown),
 		cmocka_unit_test(round_trip_is_little_endian),
 		cmocka_unit_test(cut_anywhere_fails),
 		cmocka_unit_test(too_small_a_buffer_is_said_once),

@@ -373,7 +373,7 @@ static int take_state(struct incoming *in, size_t len, struct err *e)
 	size_t n;
 
 	wire_in_init(&w, in->buf, len);
-	get_str(&w, name, sizeof(name));
+	get_text(&w, name, sizeof(name));
 	at = get_u32(&w);
 	total = get_u32(&w);
 	n = wire_left(&w);

@@ -37,10 +37,10 @@ void mig_device_get(struct wire_in *in, struct mig_device *d)
 	uint8_t backing;
 
 	memset(d, 0, sizeof(*d));
-	get_str(in, d->name, sizeof(d->name));
-	get_str(in, d->model, sizeof(d->model));
-	get_str(in, d->family, sizeof(d->family));
-	get_str(in, d->type, sizeof(d->type));
+	get_text(in, d->name, sizeof(d->name));
+	get_text(in, d->model, sizeof(d->model));
+	get_text(in, d->family, sizeof(d->family));
+	get_text(in, d->type, sizeof(d->type));
 	d->version = get_u32(in);
 	d->api = get_u16(in);
 	d->queues = get_u16(in);
@@ -107,7 +107,7 @@ int mig_manifest_get(struct wire_in *in, struct mig_manifest *out,
 {
 	struct mig_manifest m = { 0 };
 
-	get_str(in, m.vm, sizeof(m.vm));
+	get_text(in, m.vm, sizeof(m.vm));
 	m.cpus = get_u32(in);
 	m.cpu_digest = get_u64(in);
 	m.nram = get_u32(in);
@@ -123,7 +123,7 @@ int mig_manifest_get(struct wire_in *in, struct mig_manifest *out,
 		wire_fail(in, -EBADMSG);
 	for (uint32_t i = 0; i < m.ndevices && !in->err; i++)
 		mig_device_get(in, &m.device[i]);
-	get_str(in, m.machine, sizeof(m.machine));
+	get_text(in, m.machine, sizeof(m.machine));
 
 	if (wire_done(in) < 0)
 		return err_set(e, -EBADMSG, "manifest: malformed");

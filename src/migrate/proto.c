@@ -80,7 +80,7 @@ int proto_recv_hello(struct chan *c, struct proto_hello *h, struct err *e)
 	if (s.id == SEC_ABORT) {
 		char why[ABORT_TEXT_MAX];
 
-		get_str(&in, why, sizeof(why));
+		get_text(&in, why, sizeof(why));
 		return err_set(e, -ECANCELED, "the other side gave up: %s",
 			       why);
 	}
@@ -91,7 +91,7 @@ int proto_recv_hello(struct chan *c, struct proto_hello *h, struct err *e)
 	h->version_max = get_u16(&in);
 	h->channel = get_u16(&in);
 	get_bytes(&in, h->session, SESSION_BYTES);
-	get_str(&in, h->program, sizeof(h->program));
+	get_text(&in, h->program, sizeof(h->program));
 	if (wire_done(&in) < 0)
 		return err_set(e, -EBADMSG, "'hello': malformed");
 	if (h->version_min > PROTO_VERSION_MAX ||
@@ -128,7 +128,7 @@ int proto_recv(struct chan *c, struct stream_section *s, void *buf,
 	if (ret < 0 || s->id != SEC_ABORT)
 		return ret;
 	wire_in_init(&in, buf, s->len);
-	get_str(&in, why, sizeof(why));
+	get_text(&in, why, sizeof(why));
 	return err_set(e, -ECANCELED, "the other side gave up: %s",
 		       why[0] ? why : "no reason given");
 }

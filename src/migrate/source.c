@@ -372,7 +372,7 @@ static void take_times(struct mig_source *s, size_t len)
 		char name[MIG_NAME_MAX];
 		uint64_t ns;
 
-		get_str(&in, name, sizeof(name));
+		get_text(&in, name, sizeof(name));
 		ns = get_u64(&in);
 		for (unsigned int k = 0; !in.err && k < s->r->nparts; k++)
 			if (!strcmp(s->r->part[k].name, name))
