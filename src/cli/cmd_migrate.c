@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/util.h"
@@ -90,22 +92,59 @@ static double num(const json_t *o, const char *key)
 	return json_number_value(json_object_get(o, key));
 }
 
+/* One more item of the line, if it still fits. */
+static void item(char *s, size_t width, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void item(char *s, size_t width, const char *fmt, ...)
+{
+	char more[64];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(more, sizeof(more), fmt, ap);
+	va_end(ap);
+	if (strlen(s) + strlen(more) < width)
+		strcat(s, more);
+}
+
+/*
+ * A line that is wider than the terminal would not be written over, but
+ * scroll; so what matters most comes first, and the rest as there is room.
+ */
 static void line(const json_t *ev)
 {
 	double left = num(ev, "remaining"), rate = num(ev, "rate");
+	struct winsize w = { .ws_col = 80 };
+	char s[256] = "";
+	size_t width;
 
-	fprintf(stderr,
-		"\r%-9s %5.1fs  sent %7.1f MB  left %7.1f MB  %6.1f MB/s  "
-		"dirty %6.1f MB/s  outage ~%.0f ms",
-		json_string_value(json_object_get(ev, "phase")),
-		num(ev, "elapsed_ns") / 1e9, num(ev, "sent") / 1e6, left / 1e6,
-		rate / 1e6, num(ev, "dirty_rate") / 1e6,
-		num(ev, "downtime_ns") / 1e6);
-	if (rate > 0 && left > 0)
-		fprintf(stderr, "  eta %.0fs", left / rate);
+	ioctl(STDERR_FILENO, TIOCGWINSZ, &w);
+	width = w.ws_col ? MIN(w.ws_col, sizeof(s)) : 80;
+	item(s, width, "%-9s %.1f s",
+	     json_string_value(json_object_get(ev, "phase")),
+	     num(ev, "elapsed_ns") / 1e9);
+	if (num(ev, "sent") > 0) {
+		item(s, width, "  sent %.0f", num(ev, "sent") / 1e6);
+		item(s, width, "  left %.0f MB", left / 1e6);
+		item(s, width, "  %.0f MB/s", rate / 1e6);
+	}
+	/* Known after the first round. */
+	if (num(ev, "dirty_rate") > 0) {
+		item(s, width, "  dirty %.0f MB/s",
+		     num(ev, "dirty_rate") / 1e6);
+		item(s, width, "  outage %s%.0f ms",
+		     strcmp(json_string_value(json_object_get(ev, "phase")),
+			    "done")
+			     ? "~"
+			     : "",
+		     num(ev, "downtime_ns") / 1e6);
+	}
 	if (num(ev, "throttle") > 0)
-		fprintf(stderr, "  throttled %.0f%%", num(ev, "throttle"));
-	fputs("\033[K", stderr);
+		item(s, width, "  throttled %.0f%%", num(ev, "throttle"));
+	if (rate > 0 && left > 0)
+		item(s, width, "  eta %.0f s", left / rate);
+	fprintf(stderr, "\r%s\033[K", s);
 }
 
 static void cancel(const struct view *v)
@@ -119,7 +158,7 @@ static void cancel(const struct view *v)
 		ctl_close(c);
 	}
 	if (e.code)
-		fprintf(stderr, "\npagurus: %s\n", e.text);
+		fprintf(stderr, "\npagurus migrate: %s\n", e.text);
 }
 
 static bool on_event(void *opaque, const json_t *ev)
@@ -159,10 +198,14 @@ static void summary(const json_t *o)
 			       json_object_get(d, "device"), "name")),
 		       json_string_value(json_object_get(d, "action")),
 		       json_string_value(json_object_get(d, "reason")));
-	printf("  total     %.2f s, %.1f MB sent in %.0f rounds (%s)\n",
-	       num(o, "total_ns") / 1e9, num(o, "bytes") / 1e6,
-	       num(o, "rounds"),
-	       json_string_value(json_object_get(o, "transport")));
+	/* Nothing of this where it ended before. */
+	if (num(o, "bytes") > 0)
+		printf("  total     %.2f s, %.1f MB sent in %.0f rounds (%s)\n",
+		       num(o, "total_ns") / 1e9, num(o, "bytes") / 1e6,
+		       num(o, "rounds"),
+		       json_string_value(json_object_get(o, "transport")));
+	if (num(o, "downtime_ns") <= 0)
+		return;
 	printf("  outage    %.1f ms:", num(o, "downtime_ns") / 1e6);
 	json_array_foreach (json_object_get(o, "phases"), i, p)
 		if (json_is_true(json_object_get(p, "outage")))
@@ -199,13 +242,13 @@ static int migrate(const struct args *a, const char *vm, const char *dest,
 	} else {
 		summary(result);
 		if (out != MIG_RUNS_THERE)
-			fprintf(stderr, "pagurus: migrate: %s\n",
+			fprintf(stderr, "pagurus migrate: %s\n",
 				json_string_value(
 					json_object_get(result, "reason")));
 	}
 	/* The VM has moved or not; a report that fails changes neither. */
 	if (a->report && mig_report_write(a->report, result, &why) < 0)
-		fprintf(stderr, "pagurus: migrate: %s\n", why.text);
+		fprintf(stderr, "pagurus migrate: %s\n", why.text);
 	else if (a->report && !a->json)
 		printf("  report    %s\n", a->report);
 	json_decref(result);
@@ -225,7 +268,7 @@ static int resolve(const struct args *a, const char *vm, struct err *e)
 		      NULL, &result, e);
 	ctl_close(c);
 	if (ret == -ETIMEDOUT) {
-		fprintf(stderr, "pagurus: migrate: %s\n", e->text);
+		fprintf(stderr, "pagurus migrate: %s\n", e->text);
 		return MIG_UNDECIDED;
 	}
 	if (ret < 0)
@@ -305,15 +348,19 @@ static void print_plan(const json_t *result)
 		const json_t *dev = json_object_get(d, "device");
 		const json_t *offer = json_object_get(d, "offer");
 
-		printf("%s: %s\n  %s\n  here   %s %s/%s version %.0f\n"
-		       "  there  %s %s/%s version %.0f  %s\n",
+		printf("%s: %s\n  %s\n  here   %s %s/%s version %.0f\n",
 		       json_string_value(json_object_get(dev, "name")),
 		       json_string_value(json_object_get(d, "action")),
 		       json_string_value(json_object_get(d, "reason")),
 		       json_string_value(json_object_get(dev, "backing")),
 		       json_string_value(json_object_get(dev, "family")),
 		       json_string_value(json_object_get(dev, "type")),
-		       num(dev, "version"),
+		       num(dev, "version"));
+		if (!json_string_value(json_object_get(offer, "family"))[0]) {
+			puts("  there  none");
+			continue;
+		}
+		printf("  there  %s %s/%s version %.0f  %s\n",
 		       json_string_value(json_object_get(offer, "backing")),
 		       json_string_value(json_object_get(offer, "family")),
 		       json_string_value(json_object_get(offer, "type")),

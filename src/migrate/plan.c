@@ -54,7 +54,8 @@ static const char *lacking(const struct mig_device *dev,
 	uint64_t missing = dev->features & ~offer->features;
 
 	if (offer->backing == MIG_NONE)
-		return "nothing on the destination can back it";
+		return "the destination has no VF for it; give its 'pagurus "
+		       "receive' one with --vf";
 	if (strcmp(dev->family, offer->family)) {
 		snprintf(buf, size, "'%s' is of family %s, not %s", offer->name,
 			 offer->family, dev->family);
@@ -205,7 +206,7 @@ int mig_plan_get(struct wire_in *in, struct mig_plan *out, struct err *e)
 		if (action >= MIG_ACTIONS)
 			wire_fail(in, -EBADMSG);
 		p.d[i].action = (enum mig_action)action;
-		get_str(in, p.d[i].reason, sizeof(p.d[i].reason));
+		get_text(in, p.d[i].reason, sizeof(p.d[i].reason));
 	}
 	if (in->err)
 		return err_set(e, -EBADMSG, "plan: malformed");

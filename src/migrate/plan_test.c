@@ -132,8 +132,9 @@ static void each_offer_is_used_once_and_the_best_first(void **state)
 	mig_plan_make(&plan, &m, offers, 2, &policy);
 	assert_int_equal(plan.d[2].action, MIG_REFUSE);
 	assert_int_equal(mig_plan_verdict(&plan, &e), -EOPNOTSUPP);
-	assert_string_equal(e.text, "device x cannot move: nothing on the "
-				    "destination can back it");
+	assert_string_equal(e.text, "device x cannot move: the destination has "
+				    "no VF for it; give its 'pagurus receive' "
+				    "one with --vf");
 }
 
 static void plans_travel(void **state)

@@ -116,7 +116,7 @@ def a_check_moves_nothing(rig):
     empty = b.receive("mover2")
     p = rig.pagurus("check", "--dir", a.dir, "mover", empty.addr)
     check("nothing to back it", p.returncode == 1 and
-          "nothing on the destination" in p.stdout, p.stdout)
+          "has no VF for it" in p.stdout, p.stdout)
     rc, r = a.migrate("mover", empty, ok=False)
     check("refused before any RAM", rc == 1 and r["rounds"] == 0, r)
     flows(vm, peer)
