@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "machine/memory.h"
 #include "machine/move.h"
 #include "machine/priv.h"
 #include "machine/probing.h"
@@ -83,8 +84,18 @@ static int op_offer(struct mig_vm *vm, const struct mig_manifest *m,
 	struct carried c = {
 		.a = AV(vm), .manifest = m, .policy = policy, .out = out
 	};
+	uint64_t page = 0;
+	int ret;
 
-	return carry(in_loop_offer, &c);
+	for (uint32_t i = 0; i < m->nram; i++)
+		page = MAX(page, m->ram[i].page);
+	ret = memory_suffices(mig_manifest_ram(m), page, MEMINFO, e);
+	return ret < 0 ? ret : carry(in_loop_offer, &c);
+}
+
+static int op_cpu_check(struct mig_vm *vm, struct wire_in *in, struct err *e)
+{
+	return vm_cpu_check(in, e);
 }
 
 /* The VF that the plan named, taken out of the pool. */
@@ -287,6 +298,7 @@ static void op_drop(struct mig_vm *vm)
 
 static const struct mig_vm_ops ops = {
 	.ram = op_ram,
+	.cpu_check = op_cpu_check,
 	.offer = op_offer,
 	.prepare = op_prepare,
 	.load = op_load,

@@ -93,6 +93,21 @@ static void op_describe(struct mig_vm *vm, struct mig_manifest *out)
 	carry(in_loop_describe, &c);
 }
 
+static int in_loop_cpu(void *opaque)
+{
+	struct carried *c = opaque;
+
+	vm_cpu_save(machine_vm(c->mv->m), c->o);
+	return 0;
+}
+
+static void op_cpu(struct mig_vm *vm, struct wire_out *o)
+{
+	struct carried c = { .mv = MV(vm), .o = o };
+
+	carry(in_loop_cpu, &c);
+}
+
 static int op_dirty_start(struct mig_vm *vm)
 {
 	return vm_dirty_start(machine_vm(MV(vm)->m));
@@ -352,6 +367,7 @@ static void op_gone(struct mig_vm *vm)
 static const struct mig_vm_ops ops = {
 	.ram = op_ram,
 	.describe = op_describe,
+	.cpu = op_cpu,
 	.dirty_start = op_dirty_start,
 	.dirty_fetch = op_dirty_fetch,
 	.dirty_stop = op_dirty_stop,

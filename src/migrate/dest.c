@@ -266,15 +266,25 @@ static int join_readers(struct incoming *in, bool abort, struct err *e)
 
 static int take_manifest(struct incoming *in, struct err *e)
 {
+	struct stream_section s;
 	struct wire_out o;
 	struct wire_in w;
-	size_t len;
 	int ret;
 
-	ret = proto_expect(in->main, SEC_MANIFEST, in->buf, &len, e);
+	ret = proto_recv(in->main, &s, in->buf, e);
+	if (ret == 0 && s.id == SEC_CPU) {
+		wire_in_init(&w, in->buf, s.len);
+		if (in->vm->ops->cpu_check)
+			ret = in->vm->ops->cpu_check(in->vm, &w, e);
+		if (ret == 0)
+			ret = proto_recv(in->main, &s, in->buf, e);
+	}
 	if (ret < 0)
 		return ret;
-	wire_in_init(&w, in->buf, len);
+	if (s.id != SEC_MANIFEST)
+		return err_set(e, -EPROTO, "'%s' where 'manifest' was expected",
+			       proto_name(s.id));
+	wire_in_init(&w, in->buf, s.len);
 	in->policy.fallback_software = get_u8(&w);
 	ret = mig_manifest_get(&w, &in->manifest, e);
 	if (ret < 0)

@@ -41,6 +41,8 @@ struct mig_vm_ops {
 
 	/* ---- source ---- */
 	void (*describe)(struct mig_vm *vm, struct mig_manifest *out);
+	/* The CPU that the guest sees.  May be NULL. */
+	void (*cpu)(struct mig_vm *vm, struct wire_out *o);
 	/*
 	 * The dirty log: KVM's, OR what devices marked.  Bit n is page n of
 	 * the RAM regions laid end to end.  fetch sets bits and forgets.
@@ -79,6 +81,8 @@ struct mig_vm_ops {
 	json_t *(*device_stats)(struct mig_vm *vm);
 
 	/* ---- destination ---- */
+	/* Whether this host can show that CPU.  May be NULL. */
+	int (*cpu_check)(struct mig_vm *vm, struct wire_in *in, struct err *e);
 	/* What can stand behind each device; moves nothing. */
 	int (*offer)(struct mig_vm *vm, const struct mig_manifest *m,
 		     const struct mig_policy *policy, struct mig_plan *out,

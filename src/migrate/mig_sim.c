@@ -94,6 +94,18 @@ static void m_describe(struct mig_vm *vm, struct mig_manifest *out)
 	};
 }
 
+static void m_cpu(struct mig_vm *vm, struct wire_out *o)
+{
+	put_u64(o, 0xc0ffee);
+}
+
+static int m_cpu_check(struct mig_vm *vm, struct wire_in *in, struct err *e)
+{
+	if (get_u64(in) != 0xc0ffee || wire_done(in) < 0)
+		return err_set(e, -EBADMSG, "not the CPU that was sent");
+	return M(vm)->fail_cpu ? err_set(e, -ENOTSUP, "no avx512 here") : 0;
+}
+
 static int m_dirty_start(struct mig_vm *vm)
 {
 	return 0;
@@ -227,6 +239,8 @@ static void m_drop(struct mig_vm *vm)
 const struct mig_vm_ops machine_ops = {
 	.ram = m_ram,
 	.describe = m_describe,
+	.cpu = m_cpu,
+	.cpu_check = m_cpu_check,
 	.dirty_start = m_dirty_start,
 	.dirty_fetch = m_dirty_fetch,
 	.dirty_stop = m_dirty_stop,

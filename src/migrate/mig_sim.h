@@ -28,7 +28,7 @@ struct machine {
 	_Atomic bool runnable;
 
 	enum mig_action action; /* what offer() decides */
-	int fail_drain, fail_ready, fail_prepare;
+	int fail_drain, fail_ready, fail_prepare, fail_cpu;
 	int miss; /* fetches of the dirty log that forget page 5 */
 	_Atomic unsigned int engaged, drained, released, dropped, runs;
 	unsigned int looks;

@@ -1,6 +1,7 @@
 /*
  * Moves, checks, refusals, failures at either end: what each leaves running.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -153,6 +154,30 @@ static void a_refusal_comes_before_any_ram(void **state)
 	/* The receiver is not ended by it: another try may fit. */
 	x.dst.action = MIG_KEEP;
 	x.out = mig_run(x.s, &x.r, &x.src_err);
+	pthread_join(x.thread, NULL);
+	run_is_right(&x);
+	run_fini(&x);
+}
+
+/* So does one of the CPU; it is asked again each time. */
+static void a_cpu_that_is_not_there_is_refused(void **state)
+{
+	struct mig_params p = params(via("dest"));
+	struct mig_plan plan;
+	struct err e = { 0 };
+	struct run x;
+
+	run_init(&x);
+	x.dst.fail_cpu = 1;
+	run_start(&x, &p);
+	assert_int_equal(mig_check(x.s, &plan, &e), -ECANCELED);
+	assert_non_null(strstr(e.text, "no avx512 here"));
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	stays(&x, "no avx512 here");
+	assert_int_equal(x.src.engaged, 0);
+	assert_int_equal(x.r.rounds, 0);
+	x.dst.fail_cpu = 0;
+	x.out = mig_run(x.s, &x.r, NULL);
 	pthread_join(x.thread, NULL);
 	run_is_right(&x);
 	run_fini(&x);
@@ -311,6 +336,7 @@ int main(void)
 		cmocka_unit_test(devices_are_quiesced_before_the_pause),
 		cmocka_unit_test(a_check_moves_nothing),
 		cmocka_unit_test(a_refusal_comes_before_any_ram),
+		cmocka_unit_test(a_cpu_that_is_not_there_is_refused),
 		cmocka_unit_test(failures_on_either_side_resume_the_source),
 		cmocka_unit_test(cancel_works),
 		cmocka_unit_test(an_outage_has_an_end),

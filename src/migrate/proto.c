@@ -29,6 +29,7 @@ static const struct stream_rule main_rules[] = {
 	{ SEC_OUTCOME, 1, 1, 4, 4, "outcome" },
 	{ SEC_DIGEST, 1, 1, 16, ANY, "digest" },
 	{ SEC_TIMES, 1, 1, 4, 8192, "times" },
+	{ SEC_CPU, 1, 1, 2, 65536, "CPU model" },
 	{ 0 },
 };
 

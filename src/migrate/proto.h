@@ -32,6 +32,7 @@ enum {
 	SEC_ROUND,     /* source, optional: a round ended */
 	SEC_DIGEST,    /* source: sums of the final RAM's pages */
 	SEC_TIMES,     /* destination, optional: what loading a part took */
+	SEC_CPU,       /* source, optional: the CPU its guest sees */
 };
 
 enum proto_outcome {

@@ -171,6 +171,22 @@ static int converse_hello(struct mig_source *s, struct err *e)
 		       : 0;
 }
 
+/* One that does not know this section finds out when it loads the state. */
+static int send_cpu(struct mig_source *s, struct err *e)
+{
+	struct wire_out o;
+	int ret;
+
+	if (!s->vm->ops->cpu)
+		return 0;
+	wire_out_init(&o, s->buf, STREAM_PAYLOAD_MAX);
+	s->vm->ops->cpu(s->vm, &o);
+	ret = o.err ? o.err
+		    : stream_send(s->main, SEC_CPU, 1, 0, s->buf,
+				  (uint32_t)wire_used(&o));
+	return ret < 0 ? err_sys(e, ret, "sending the CPU model") : 0;
+}
+
 static int converse_plan(struct mig_source *s, struct err *e)
 {
 	struct wire_out o;
@@ -178,6 +194,9 @@ static int converse_plan(struct mig_source *s, struct err *e)
 	size_t len;
 	int ret;
 
+	ret = send_cpu(s, e);
+	if (ret < 0)
+		return ret;
 	s->vm->ops->describe(s->vm, &s->manifest);
 	wire_out_init(&o, s->buf, STREAM_PAYLOAD_MAX);
 	put_u8(&o, s->p.policy.fallback_software);

@@ -28,7 +28,7 @@ from moves import (During, Failed, Rig, ask, check, clean, direct, flows,
 NAMES = {1: "hello", 2: "manifest", 3: "plan", 4: "prepare", 5: "prepared",
          6: "RAM", 7: "RAM-end", 8: "state", 9: "commit", 10: "ready",
          11: "hand-over", 12: "running", 13: "bye", 14: "abort", 15: "query",
-         16: "outcome", 18: "digest", 19: "times"}
+         16: "outcome", 18: "digest", 19: "times", 20: "CPU"}
 HEADER = struct.Struct("<IHHIIQ")
 RAM_HIT = (1, 2, 20, 100)   # which RAM messages count as boundaries
 
