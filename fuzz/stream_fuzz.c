@@ -1,6 +1,7 @@
 // sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c src/migrate/verify.c libs: ssl crypto zstd xxhash
 /*
- * What a hostile source can send: sections, manifest, plan, RAM chunks, digests.
+ * What a hostile peer can send, parser by parser: sections, manifest, plan, RAM
+ * chunks, digests.  receive_fuzz.c has the conversation around them.
  * The sum of each section is made right first, or the fuzzer would never get
  * past it.
  */

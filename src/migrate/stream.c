@@ -71,6 +71,11 @@ static int judge(const uint8_t *header, const struct stream_rule *rules,
 	s->len = get_u32(&in);
 	*sum = get_u64(&in);
 
+	/* A record of a TLS handshake, and its version. */
+	if ((magic & 0xffff) == 0x0316)
+		return err_set(e, -EBADMSG,
+			       "migration stream: the other side speaks TLS; "
+			       "give this one --tls, too");
 	if (magic != STREAM_MAGIC)
 		return err_set(e, -EBADMSG,
 			       "migration stream: 0x%08x where a section "
