@@ -499,6 +499,41 @@ static void a_dead_queue_does_not_travel(void **state)
 	end();
 }
 
+static void write_back(unsigned int n)
+{
+	const struct sim_wb *w = &sim.dev.wb[n];
+	union igb_desc *d =
+		(void *)device(sim.rx_ring + w->idx * IGB_DESC_SIZE);
+
+	d->qw[0] = w->d.qw[0];
+	d->qw[1] = w->d.qw[1];
+}
+
+/*
+ * The first half of a frame is seen after the second, since the copy of the
+ * ring took its time: no frame is begun by that.
+ */
+static void a_late_half_begins_no_frame(void **state)
+{
+	struct igb_vf_state st;
+	struct err e = { 0 };
+
+	begin((struct sim_opts){ .head_first = true, .batch = 64 });
+	assert_true(sim_dev_receive(&sim, 2 * SIM_BSIZE));
+	assert_int_equal(sim.dev.nwb, 2);
+	write_back(1);
+	engage();
+	write_back(0);
+	sim.dev.nwb = 0;
+	shadow_sync(sim.sh);
+	if (shadow_drain(sim.sh, 0, &st, NULL, &e))
+		fail_msg("%s", e.text);
+	assert_int_equal(shadow_undrain(sim.sh, NULL), 0);
+	assert_int_equal(sim_guest_poll(&sim, 1), 1);
+	assert_int_equal(shadow_release(sim.sh, NULL), 0);
+	end();
+}
+
 /* ---- threads ---- */
 
 static bool within_ms(int ms, bool (*cond)(void))
@@ -619,6 +654,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(rings_are_followed_to_another_place),
 		cmocka_unit_test(a_function_reset_gives_all_to_the_guest),
 		cmocka_unit_test(a_dead_queue_does_not_travel),
+		cmocka_unit_test(a_late_half_begins_no_frame),
 		cmocka_unit_test(polling_guests_are_served),
 		cmocka_unit_test(a_queue_that_dies_is_noticed),
 		cmocka_unit_test(an_interrupt_finds_its_work_done),

@@ -76,7 +76,9 @@ static void hand_back(struct ring *r, uint32_t i, const union igb_desc *d)
 	if (!r->tx)
 		written_rx(r, s, d);
 	s->flags &= (uint8_t)~RING_WATCH;
-	r->mid = !r->tx && !ring_is_eop(r, d->qw[1]);
+	/* What counts is the last that the guest has, not the last to come. */
+	if (ring_next(r, i) == r->done || i == r->done)
+		r->mid = !r->tx && !ring_is_eop(r, d->qw[1]);
 	mark_slot_once(r, i);
 	ring_store(&v->qw[0], d->qw[0]);
 	ring_store(&v->qw[1], d->qw[1]);
