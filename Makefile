@@ -12,7 +12,7 @@ export ASAN_OPTIONS ?= detect_leaks=1:abort_on_error=1
 export UBSAN_OPTIONS ?= halt_on_error=1:print_stacktrace=1
 endif
 
-.PHONY: all check failures lab bench demo fuzz install lint format clean
+.PHONY: all check failures soak lab bench demo fuzz install lint format clean
 
 all: $(B)/build.ninja
 	@ninja -C $(B)
@@ -27,6 +27,13 @@ check: all
 # Each failure at each message of a migration, some ten minutes; C=cause.
 failures: all
 	@tests/kvm/failures_test.py $(B) $(if $(C),$(C),all)
+
+# What `make check` does a few times, as often as it is promised; some twenty
+# minutes.
+soak: all
+	@tools/test $(B) slow
+	@PAGURUS_MIGRATIONS=100 tests/kvm/migrate_test.py $(B) there_and_back
+	@tests/kvm/failures_test.py $(B) all
 
 # `make lab S=smoke` runs one scenario, `make lab` all of them.  The failure
 # matrix needs no virtual hosts: two sets of processes on this one do.
