@@ -114,8 +114,12 @@ static int m_dirty_start(struct mig_vm *vm)
 static int m_dirty_fetch(struct mig_vm *vm, uint64_t *map)
 {
 	bitmap_harvest(map, M(vm)->dirty, PAGES);
-	if (M(vm)->miss)
+	if (M(vm)->miss) {
+		pthread_mutex_lock(&M(vm)->lock);
+		((uint8_t *)M(vm)->ram.guest)[5 * PAGE_SIZE + 4000]++;
+		pthread_mutex_unlock(&M(vm)->lock);
 		bitmap_clear_range(map, 5, 1);
+	}
 	return 0;
 }
 

@@ -29,7 +29,7 @@ struct machine {
 
 	enum mig_action action; /* what offer() decides */
 	int fail_drain, fail_ready, fail_prepare, fail_cpu;
-	int miss; /* fetches of the dirty log that forget page 5 */
+	int miss; /* a fetch of the dirty log forgets page 5, just written */
 	_Atomic unsigned int engaged, drained, released, dropped, runs;
 	unsigned int looks;
 	uint64_t counter; /* the state */
