@@ -225,7 +225,7 @@ static double migrate(const char *addr, struct end *src, void *dst_ram,
 	seconds = (double)r->total_ns / 1e9;
 	*wire = (double)r->bytes;
 	mig_source_destroy(m);
-	mig_incoming_close(s.keep);
+	mig_incoming_close(s.keep, 0);
 	chan_listener_close(s.l);
 	chan_tls_free(st);
 	chan_tls_free(ct);

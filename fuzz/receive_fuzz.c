@@ -267,7 +267,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	chan_listener_abort(r.l);
 	chan_close(s.main);
 	pthread_join(t, NULL);
-	mig_incoming_close(r.keep);
+	mig_incoming_close(r.keep, 0);
 	chan_listener_close(r.l);
 	if (dst.runs > 1 || dst.prepared != dst.dropped + dst.runs)
 		abort();

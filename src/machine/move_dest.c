@@ -389,7 +389,7 @@ void arrival_destroy(struct arrival *a)
 		unbuild(a->m, a);
 	if (a->started)
 		pthread_join(a->thread, NULL);
-	mig_incoming_close(a->witness);
+	mig_incoming_close(a->witness, MIG_ASKING_MS);
 	chan_listener_close(a->listener);
 	chan_tls_free(a->tls);
 	for (unsigned int i = 0; i < a->nvfs; i++)

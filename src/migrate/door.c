@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -182,7 +184,9 @@ struct mig_incoming {
 	struct door d;
 	uint8_t session[SESSION_BYTES];
 	pthread_t thread;
-	int quit; /* eventfd */
+	int quit;	/* eventfd */
+	uint64_t since; /* the hand-over (now_ns) */
+	_Atomic bool heard;
 };
 
 static void *testify(void *opaque)
@@ -205,6 +209,7 @@ static void *testify(void *opaque)
 
 		heard = ret == 0 || ret == -EINVAL;
 	}
+	k->heard = heard;
 	return NULL;
 }
 
@@ -218,6 +223,7 @@ int door_testify(const struct door *d, struct mig_incoming **out)
 	k->d = *d;
 	memcpy(k->session, d->session, SESSION_BYTES);
 	k->d.session = k->session;
+	k->since = now_ns();
 	k->quit = eventfd(0, EFD_CLOEXEC);
 	ret = k->quit < 0 ? -errno
 			  : -pthread_create(&k->thread, NULL, testify, k);
@@ -230,10 +236,27 @@ int door_testify(const struct door *d, struct mig_incoming **out)
 	return 0;
 }
 
-void mig_incoming_close(struct mig_incoming *k)
+void mig_incoming_close(struct mig_incoming *k, unsigned int ms)
 {
+	const struct timespec nap = { .tv_nsec = 20000000 };
+	bool told = false;
+
 	if (!k)
 		return;
+	/*
+	 * A listener that is gone means to the source that its VM never came
+	 * to run; it would run it once more.
+	 */
+	while (!k->heard && now_ns() - k->since < ms * 1000000ull) {
+		if (!told)
+			log_warn("receive: the VM has ended, and its source "
+				 "has not heard yet that it ran here: waiting "
+				 "for it to ask, %u s after the hand-over at "
+				 "most",
+				 ms / 1000);
+		told = true;
+		nanosleep(&nap, NULL);
+	}
 	eventfd_write(k->quit, 1);
 	chan_abort(k->d.main);
 	pthread_join(k->thread, NULL);

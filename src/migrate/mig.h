@@ -240,6 +240,13 @@ void mig_resume_here(struct mig_source *s);
 struct mig_incoming;
 int mig_receive(struct mig_vm *vm, struct chan_listener *l,
 		struct mig_incoming **keep, struct err *e);
-void mig_incoming_close(struct mig_incoming *k); /* NULL is fine */
+/*
+ * Ends the answering.  If the source has not heard by then, waits for it to
+ * ask until 'ms' after the hand-over: a listener that is gone would mean to
+ * it that the VM never came to run, and it would run it once more.  Within
+ * MIG_ASKING_MS it asks, if it can.  NULL is fine.
+ */
+#define MIG_ASKING_MS 45000
+void mig_incoming_close(struct mig_incoming *k, unsigned int ms);
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "base/util.h"
@@ -209,6 +210,74 @@ static void only_who_was_met_is_asked(void **state)
 	run_fini(&x);
 }
 
+struct lost {
+	struct run *x;
+	struct proxy *proxy;
+	pthread_t mender;
+	bool mends;
+};
+
+static void *mend_soon(void *opaque)
+{
+	usleep(300000);
+	((struct proxy *)opaque)->dead_after = false;
+	return NULL;
+}
+
+/* The answer is lost, and for a moment there is no way to ask for it. */
+static void lose_answer_for_a_while(void *opaque, const struct mig_progress *p)
+{
+	struct lost *l = opaque;
+
+	if (p->phase != MIG_HANDOVER || l->mends)
+		return;
+	l->proxy->dead_after = true;
+	l->proxy->cut = true;
+	chan_abort_recv(l->x->s->main);
+	l->mends = !pthread_create(&l->mender, NULL, mend_soon, l->proxy);
+}
+
+static void *short_lived(void *opaque)
+{
+	struct run *x = opaque;
+
+	x->dst_ret = mig_receive(&x->dst.vm, x->l, &x->keep, &x->dst_err);
+	mig_incoming_close(x->keep, MIG_ASKING_MS);
+	chan_listener_close(x->l);
+	x->keep = NULL;
+	x->l = NULL;
+	return NULL;
+}
+
+/* A VM that ends as soon as it has arrived does not begin again here. */
+static void a_short_life_is_heard_of(void **state)
+{
+	struct mig_params p = params(NULL);
+	char *addr = strdup(via("proxy"));
+	struct proxy proxy;
+	struct run x;
+	struct lost lost = { .x = &x, .proxy = &proxy };
+
+	p.dest = addr;
+	p.progress = lose_answer_for_a_while;
+	p.opaque = &lost;
+	p.recovery_ms = 5000;
+	run_init(&x);
+	proxy_start(&proxy, -1, false);
+	assert_int_equal(chan_listen(&x.l, via("dest"), NULL, NULL), 0);
+	pthread_create(&x.thread, NULL, short_lived, &x);
+	assert_int_equal(mig_source_create(&x.s, &x.src.vm, &p), 0);
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	pthread_join(x.thread, NULL);
+	pthread_join(lost.mender, NULL);
+	if (x.out != MIG_RUNS_THERE)
+		fail_msg("%d: %s", x.out, x.src_err.text);
+	assert_false(runs(&x.src));
+	proxy_stop(&proxy);
+	run_fini(&x);
+	free(addr);
+}
+
 struct second {
 	struct proxy *proxy;
 	struct run *x;
@@ -271,7 +340,7 @@ static void a_successor_never_had_it(void **state)
 	assert_int_equal(runs(&x.src) + runs(&x.dst), 0);
 	assert_true(runs(&s.dst));
 	run_fini(&x);
-	mig_incoming_close(s.keep);
+	mig_incoming_close(s.keep, 0);
 	chan_listener_close(s.l);
 	machine_fini(&s.dst);
 	proxy_stop(&proxy);
@@ -324,6 +393,7 @@ int main(void)
 		cmocka_unit_test(one_machine_wherever_the_link_is_cut),
 		cmocka_unit_test(one_machine_at_the_hand_over),
 		cmocka_unit_test(only_who_was_met_is_asked),
+		cmocka_unit_test(a_short_life_is_heard_of),
 		cmocka_unit_test(a_successor_never_had_it),
 		cmocka_unit_test(others_are_turned_away),
 	};

@@ -156,7 +156,7 @@ void run_init(struct run *x)
 
 void run_fini(struct run *x)
 {
-	mig_incoming_close(x->keep);
+	mig_incoming_close(x->keep, 0);
 	chan_listener_close(x->l);
 	mig_source_destroy(x->s);
 	machine_fini(&x->src);
