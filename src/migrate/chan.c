@@ -36,7 +36,7 @@ struct chan {
 
 struct chan_listener {
 	struct chan *accepted;
-	bool aborted;
+	_Atomic bool aborted;
 	int fd;
 	const struct chan_tls *tls;
 	char addr[160];
@@ -337,6 +337,9 @@ int chan_accept(struct chan_listener *l, struct chan **out, int timeout_ms,
 	if (n == 0)
 		return err_set(e, -ETIMEDOUT, "nobody connected to %s",
 			       l->addr);
+	/* What accept() says of a listener that was shut down differs. */
+	if (l->aborted)
+		return err_set(e, -ESHUTDOWN, "%s is closed", l->addr);
 	fd = sock_accept(l->fd);
 	if (fd < 0)
 		return err_sys(e, fd, "accept on %s", l->addr);

@@ -52,7 +52,10 @@ int chan_listen(struct chan_listener **out, const char *addr,
 int chan_listener_fd(const struct chan_listener *l);
 /* The address in use, with the port the kernel chose for port 0. */
 const char *chan_listener_addr(const struct chan_listener *l);
-/* -ETIMEDOUT after timeout_ms (-1: never); a failed handshake is -EPROTO. */
+/*
+ * -ETIMEDOUT after timeout_ms (-1: never); a failed handshake is -EPROTO, an
+ * aborted listener -ESHUTDOWN.
+ */
 int chan_accept(struct chan_listener *l, struct chan **out, int timeout_ms,
 		struct err *e);
 /*

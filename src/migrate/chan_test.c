@@ -217,6 +217,28 @@ static void *abort_soon(void *opaque)
 	return NULL;
 }
 
+static void an_aborted_listener_says_so(const char *addr)
+{
+	struct chan_listener *l;
+	struct chan *c;
+
+	assert_int_equal(chan_listen(&l, addr, NULL, NULL), 0);
+	assert_int_equal(chan_accept(l, &c, 0, NULL), -ETIMEDOUT);
+	chan_listener_abort(l);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(chan_accept(l, &c, 1000, NULL), -ESHUTDOWN);
+	chan_listener_close(l);
+}
+
+static void aborted_listeners_say_so(void **state)
+{
+	char addr[128];
+
+	snprintf(addr, sizeof(addr), "unix:%s/u", dir);
+	an_aborted_listener_says_so(addr);
+	an_aborted_listener_says_so("127.0.0.1:0");
+}
+
 static void abort_wakes_a_blocked_reader(void **state)
 {
 	struct client cl = { 0 };
@@ -411,6 +433,7 @@ int main(void)
 		cmocka_unit_test(wrong_certificates_are_refused),
 		cmocka_unit_test(plain_to_a_tls_listener_is_refused),
 		cmocka_unit_test(abort_wakes_a_blocked_reader),
+		cmocka_unit_test(aborted_listeners_say_so),
 		cmocka_unit_test(slow_peers_are_late),
 		cmocka_unit_test(bad_addresses_are_named),
 	};

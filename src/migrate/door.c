@@ -103,7 +103,7 @@ static void *keep_door(void *opaque)
 		struct chan *c;
 		int ret = chan_accept(m->d.listener, &c, 0, NULL);
 
-		if (ret == -EINVAL)
+		if (ret == -ESHUTDOWN)
 			break;
 		if (ret < 0)
 			continue;
@@ -174,7 +174,7 @@ int door_decide(const struct door *d, void *buf, struct err *e)
 		int heard = answer_one(d, OUTCOME_ABORTED);
 
 		/* Heard, or the listener is closed on us. */
-		if (heard == 0 || heard == -EINVAL)
+		if (heard == 0 || heard == -ESHUTDOWN)
 			break;
 	}
 	return ret;
@@ -207,7 +207,7 @@ static void *testify(void *opaque)
 	while (!heard && poll(p, 2, -1) >= 0 && !p[0].revents) {
 		int ret = answer_one(&k->d, OUTCOME_RUNNING);
 
-		heard = ret == 0 || ret == -EINVAL;
+		heard = ret == 0 || ret == -ESHUTDOWN;
 	}
 	k->heard = heard;
 	return NULL;
