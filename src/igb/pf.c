@@ -80,6 +80,10 @@ static void on_tick(void *opaque)
 
 	pf_service(pf);
 	check_link(pf);
+	/* VMs knock four times a second; others are not to wait for them. */
+	for (unsigned int n = 0; n < pf->nvfs; n++)
+		if (!pf->vf[n].inherited && !pf->vf[n].port)
+			pf_await_over(pf, n);
 }
 
 /* Whoever did not come back by now is dead: its VF is nobody's. */
@@ -90,13 +94,15 @@ static void on_grace(void *opaque)
 	loop_remove(pf->grace);
 	pf->grace = NULL;
 	memset(pf->mta_kept, 0, sizeof(pf->mta_kept));
-	for (unsigned int n = 0; n < pf->nvfs; n++)
+	for (unsigned int n = 0; n < pf->nvfs; n++) {
 		if (pf->vf[n].inherited) {
 			log_warn("%s: VF %u: nobody claimed it again, dropped",
 				 pf->name, n);
 			pf->vf[n].dropped = true;
 			pf_vf_drop(pf, n);
 		}
+		pf_await_over(pf, n);
+	}
 	pf_filters_write(pf);
 }
 
@@ -168,6 +174,8 @@ int pf_open(struct pf **out, struct pdev *p, struct loop *l,
 	if (ret < 0)
 		goto undo;
 	pf->link = pf_hw_link(pf);
+	for (unsigned int n = 0; n < pf->nvfs; n++)
+		pf->vf[n].awaited = pf->running_before;
 	pf_hw_irq_on(pf);
 	/* What happened while nobody was there. */
 	pf_service(pf);

@@ -19,10 +19,12 @@ struct pf_vf {
 	void *opaque;
 	struct pf_vf_counts counts;
 	const char *last_refusal;
-	bool keep_tags;	    /* in frames, not in descriptors */
-	bool inherited;	    /* from the driver before; not claimed yet */
-	bool dropped;	    /* inherited, but nobody came */
-	uint64_t last_nack; /* ns */
+	bool keep_tags; /* in frames, not in descriptors */
+	bool inherited; /* from the driver before; not claimed yet */
+	bool dropped;	/* inherited, but nobody came */
+	bool awaited;	/* its VM comes back: what happens is kept for it */
+	unsigned int missed; /* 1 << PF_EV_*, told when it listens */
+	uint64_t last_nack;  /* ns */
 	uint64_t last_ack;
 	unsigned int knocks; /* acks in a row, nothing said or asked between */
 	struct log_limit limit;
@@ -105,5 +107,7 @@ void pf_announce_stop(struct pf *pf, unsigned int vf);
 void pf_service(struct pf *pf);
 void pf_event(struct pf *pf, unsigned int vf, const struct pf_event *ev);
 void pf_vf_drop(struct pf *pf, unsigned int vf); /* reset, filters away */
+/* Nobody comes for it any more: what it rang for is answered here. */
+void pf_await_over(struct pf *pf, unsigned int vf);
 
 #endif

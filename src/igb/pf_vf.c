@@ -160,10 +160,30 @@ static void event_here(struct pf *pf, unsigned int vf,
 
 /* ---- events ---- */
 
+/*
+ * The VM of a VF that the driver before had is on its way: it restores what
+ * it knows and listens.  An answer from here would be undone by that and the
+ * guest's driver would never know.  Link and ceiling come with the claim.
+ */
+static void keep(struct pf_vf *v, enum pf_event_kind kind)
+{
+	if (kind == PF_EV_RESET)
+		v->missed = 0; /* what was asked before is void */
+	/* One after the claim is its own: before it restores. */
+	if (kind == PF_EV_RESET && v->port)
+		return;
+	if (kind == PF_EV_RESET || kind == PF_EV_REQUEST || kind == PF_EV_KICK)
+		v->missed |= 1u << kind;
+}
+
 void pf_event(struct pf *pf, unsigned int vf, const struct pf_event *ev)
 {
 	struct pf_vf *v = &pf->vf[vf];
 
+	if (!v->fn && v->awaited) {
+		keep(v, ev->kind);
+		return;
+	}
 	if (!v->fn) {
 		event_here(pf, vf, ev);
 		return;
@@ -172,6 +192,34 @@ void pf_event(struct pf *pf, unsigned int vf, const struct pf_event *ev)
 	trace_add(pf->trace, vf, "pf-callback", pf_event_name(ev->kind), 0,
 		  ev->kind);
 	v->fn(v->opaque, ev);
+}
+
+static void catch_up(struct pf *pf, unsigned int vf)
+{
+	static const enum pf_event_kind order[] = { PF_EV_RESET, PF_EV_REQUEST,
+						    PF_EV_KICK };
+	struct pf_vf *v = &pf->vf[vf];
+	unsigned int missed = v->missed;
+
+	v->awaited = false;
+	v->missed = 0;
+	if (missed >> PF_EV_RESET & 1) {
+		/* What was restored is from before. */
+		mbx_state_reset(&v->st);
+		pf_filters_write(pf);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+		const struct pf_event ev = { .kind = order[i], .vf = vf };
+
+		if (missed >> order[i] & 1)
+			pf_event(pf, vf, &ev);
+	}
+}
+
+void pf_await_over(struct pf *pf, unsigned int vf)
+{
+	if (pf->vf[vf].awaited && !pf->vf[vf].fn)
+		catch_up(pf, vf);
 }
 
 /*
@@ -190,6 +238,8 @@ static void acked(struct pf *pf, unsigned int vf)
 	uint64_t now = now_ns();
 
 	v->counts.acks++;
+	if (v->awaited)
+		return; /* it looks again when its VM is back */
 	v->knocks = now - v->last_ack < KNOCK_NS ? v->knocks + 1 : 1;
 	v->last_ack = now;
 	if (v->st.cts) {
@@ -264,6 +314,8 @@ void pf_vf_drop(struct pf *pf, unsigned int vf)
 	v->port = NULL;
 	v->inherited = false;
 	v->keep_tags = false;
+	v->awaited = false;
+	v->missed = 0;
 	v->who[0] = 0;
 	mbx_state_init(&v->st, NULL);
 	assign_mac(pf, vf, &v->st);
@@ -298,6 +350,8 @@ static int local_listen(struct pf_port *p, pf_event_fn fn, void *opaque)
 	pf->vf[p->vf].fn = fn;
 	pf->vf[p->vf].opaque = opaque;
 	trace_add(pf->trace, p->vf, fn ? "pf-listen" : "pf-unlisten", "", 0, 0);
+	if (fn)
+		catch_up(pf, p->vf);
 	return 0;
 }
 
