@@ -83,6 +83,12 @@ void mbx_tick_on(struct vdev_mbx *m)
 	loop_mod_timer(m->timer, TICK_NS, TICK_NS);
 }
 
+static void post(struct vdev_mbx *m, uint32_t what)
+{
+	m->pending |= what;
+	mbx_event(m, EV_POST);
+}
+
 /* ---- asking the PF driver ---- */
 
 static void answered(void *opaque, const struct pf_verdict *verdict)
@@ -90,6 +96,7 @@ static void answered(void *opaque, const struct pf_verdict *verdict)
 	struct mbx_ask *a = opaque;
 	struct vdev_mbx *m = a->m;
 	uint64_t cookie = a->cookie;
+	bool refused = a->refused;
 
 	a->cookie = 0;
 	vdev_lock(m->v);
@@ -98,6 +105,10 @@ static void answered(void *opaque, const struct pf_verdict *verdict)
 		m->verdict = *verdict;
 		m->cookie = 0;
 		mbx_event(m, EV_VERDICT);
+	} else if (cookie && refused && verdict->ok) {
+		/* The filters and the guest's driver disagree for good. */
+		mbx_trace(m, "late", 0, cookie);
+		post(m, POST_RESET);
 	}
 	vdev_unlock(m->v);
 }
@@ -129,12 +140,6 @@ void mbx_ask_port(struct vdev_mbx *m)
 }
 
 /* ---- the callback ---- */
-
-static void post(struct vdev_mbx *m, uint32_t what)
-{
-	m->pending |= what;
-	mbx_event(m, EV_POST);
-}
 
 void vdev_mbx_callback(void *opaque, const struct pf_event *ev)
 {

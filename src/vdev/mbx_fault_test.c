@@ -146,11 +146,18 @@ static void a_mute_pf_driver(void **s)
 	/* Below the guest's second per phase. */
 	assert_in_range((now_ns() - t0) / 1000000, 400, 900);
 	assert_int_equal(g_read(vm, IGBVF_VMBMEM), 0x40000001);
-	/* Too late: nobody is interested any more. */
+	/*
+	 * Too late.  The answer stays what it was, and as the PF driver has
+	 * now granted what the guest takes for refused, it starts over.
+	 */
 	o.done(o.opaque, &yes);
 	assert_string_equal(vdev_mbx_state_name(vm->m), "answered");
 	assert_int_equal(g_read(vm, IGBVF_VMBMEM), 0x40000001);
 	g_write(vm, IGBVF_V2PMAILBOX, IGB_V2P_ACK);
+	assert_true(is_direct(vm));
+	spin(b);
+	assert_string_equal(vdev_mbx_state_name(vm->m), "posted");
+	assert_int_equal(guest_watchdog(&vm->g), -EIO);
 	assert_true(is_direct(vm));
 	o.done(o.opaque, &yes);
 	assert_true(is_direct(vm));

@@ -49,6 +49,7 @@ struct vdev_mbx;
 struct mbx_ask {
 	struct vdev_mbx *m;
 	uint64_t cookie; /* 0: free */
+	bool refused;	 /* the guest has had "no" for an answer meanwhile */
 };
 #define MBX_ASKS 4
 
