@@ -69,6 +69,7 @@ struct igbvf {
 
 	/* For the console. */
 	uint64_t links_up, links_down, reinits, reset_fails, mac_changes;
+	uint64_t mbx_polls; /* of the longest wait that had an answer */
 	uint64_t mbx_timeouts, tails, refills, irqs[3];
 	uint64_t tags[3]; /* in descriptor, looped-back, left in the frame */
 	uint64_t heads, bad_heads; /* compact: looks, and steps back */

@@ -31,5 +31,7 @@ bool igbvf_reset_hw(struct igbvf *v);
 void igbvf_set_mac(struct igbvf *v);
 void igbvf_set_filters(struct igbvf *v); /* multicast, addresses, VLAN */
 void igbvf_set_frame(struct igbvf *v);
+/* The answer's first word without CTS, 0: none came. */
+uint32_t igbvf_vlan(struct igbvf *v, uint16_t vid, bool add);
 
 #endif

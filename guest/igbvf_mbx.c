@@ -76,6 +76,8 @@ static bool wait_for(struct igbvf *v, uint32_t bit)
 	if (!left) {
 		v->timeout = 0;
 		v->mbx_timeouts++;
+	} else if (v->timeout - left > v->mbx_polls) {
+		v->mbx_polls = v->timeout - left;
 	}
 	return left;
 }
@@ -166,15 +168,20 @@ static void set_multicast(struct igbvf *v)
 	igbvf_mbx_send(v, w, IGBVF_MBX_WORDS);
 }
 
+uint32_t igbvf_vlan(struct igbvf *v, uint16_t vid, bool add)
+{
+	uint32_t w[2] = { MBX_SET_VLAN | (uint32_t)add << MBX_INFO_SHIFT, vid };
+
+	return ask(v, w, 2);
+}
+
 void igbvf_set_filters(struct igbvf *v)
 {
 	uint32_t mac[3] = { MBX_SET_MAC | MBX_MAC_CLEAR << MBX_INFO_SHIFT };
-	uint32_t vlan[2] = { MBX_SET_VLAN | 1u << MBX_INFO_SHIFT,
-			     v->conf.vlan };
 
 	set_multicast(v);
 	ask(v, mac, 3);
-	if (v->conf.vlan && ask(v, vlan, 2) == (vlan[0] | MBX_NACK))
+	if (v->conf.vlan && igbvf_vlan(v, v->conf.vlan, true) & MBX_NACK)
 		printf("E vlan %u refused\n", v->conf.vlan);
 }
 

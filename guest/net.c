@@ -4,6 +4,7 @@
  * Arguments and console commands, and the lines it prints: README.md.
  */
 #include "dirty.h"
+#include "steps.h"
 #include "traffic.h"
 
 #define CONSOLE_NS 5000000ull /* a look at the console costs an exit */
@@ -29,10 +30,10 @@ static void print_device(unsigned int i)
 	const struct igbvf *v = &vf[i];
 
 	printf("%c link=%u ups=%lu downs=%lu reinits=%lu fails=%lu macs=%lu "
-	       "timeouts=%lu tails=%lu refills=%lu irq=%lu,%lu,%lu\n",
+	       "timeouts=%lu polls=%lu tails=%lu refills=%lu irq=%lu,%lu,%lu\n",
 	       letter(i, 'V'), v->link, v->links_up, v->links_down, v->reinits,
-	       v->reset_fails, v->mac_changes, v->mbx_timeouts, v->tails,
-	       v->refills, v->irqs[0], v->irqs[1], v->irqs[2]);
+	       v->reset_fails, v->mac_changes, v->mbx_timeouts, v->mbx_polls,
+	       v->tails, v->refills, v->irqs[0], v->irqs[1], v->irqs[2]);
 	if (v->conf.vlan)
 		printf("%c tagged=%lu looped=%lu inframe=%lu\n", letter(i, 'N'),
 		       v->tags[0], v->tags[1], v->tags[2]);
@@ -141,7 +142,7 @@ static void command(char *line)
 			commands[i].run(v);
 			return;
 		}
-	if (*line)
+	if (*line && !steps_command(&vf[0], line, v))
 		printf("E unknown command: %s\n", line);
 }
 
@@ -234,7 +235,7 @@ int guest_main(void)
 	dirty_init(&dirty);
 	printf("G ready id=%u t=%lu\n", traffic[0].id, start / 1000000);
 	while (!quit) {
-		unsigned int n = poll_all();
+		unsigned int n = steps_frozen ? 0 : poll_all();
 
 		dirty_run(&dirty);
 		now = now_ns();
@@ -258,7 +259,7 @@ int guest_main(void)
 			else if (now >= linger)
 				break;
 		}
-		if (!n)
+		if (!n && !steps_frozen)
 			igbvf_idle(&vf[0], IDLE_NS);
 	}
 	dirty_verify(&dirty);

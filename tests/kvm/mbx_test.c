@@ -257,7 +257,21 @@ static void a_driver_comes_up(void **state)
 	tear_down(&s);
 }
 
-/* A2: nothing goes on, the driver's watchdog looks, traffic flows. */
+/* Say it, and wait for its answer, which must not have come before. */
+static void command(struct scene *s, unsigned int g, const char *line,
+		    const char *answer)
+{
+	world_say(&s->w, g, line);
+	if (world_says(&s->w, g, answer, PATIENCE_MS))
+		return;
+	world_dump(&s->w, g);
+	fail_msg("guest %u: no '%s'", g, answer);
+}
+
+/*
+ * A2: nothing goes on, a guest looks a million times, the driver's watchdog
+ * looks, traffic flows.
+ */
 static void nothing_is_intercepted_between(void **state)
 {
 	struct vdev_counts before, after;
@@ -271,6 +285,19 @@ static void nothing_is_intercepted_between(void **state)
 	vdev_get_counts(s.w.g[0].v, &before);
 	tails = world_stat(&s.w, 0, "V", "tails");
 	c0 = counts(&s, 0);
+	command(&s, 0, "hammer 1000000", "O hammer 1000000 ");
+	vdev_get_counts(s.w.g[0].v, &after);
+	printf("a million reads of the page: %llu exits there\n",
+	       (unsigned long long)(after.mbx_page - before.mbx_page));
+	assert_int_equal(after.mbx_page, before.mbx_page);
+	assert_int_equal(after.traps, before.traps);
+	/* The same where it is trapped: what counts, counts. */
+	assert_int_equal(vdev_trap(s.w.g[0].v, 0, 0, VDEV_TRAP_STATS), 0);
+	command(&s, 0, "hammer 1000", "O hammer 1000 ");
+	assert_int_equal(vdev_untrap(s.w.g[0].v, 0, 0, VDEV_TRAP_STATS), 0);
+	vdev_get_counts(s.w.g[0].v, &after);
+	assert_true(after.mbx_page - before.mbx_page >= 1000);
+	before = after;
 	for (unsigned int g = 0; g < 2; g++)
 		world_say(&s.w, g, "start");
 	reach(&s, 0, "T", "acked", 30000);
@@ -381,6 +408,52 @@ static void host_started_exchanges(void **state)
 	tear_down(&s);
 }
 
+static size_t saved(struct scene *s, unsigned int g)
+{
+	static uint8_t buf[2 * VDEV_MBX_SAVE_SIZE];
+	struct wire_out o;
+
+	wire_out_init(&o, buf, sizeof(buf));
+	vdev_mbx_save(s->w.g[g].mbx, &o);
+	assert_int_equal(o.err, 0);
+	return wire_used(&o);
+}
+
+/*
+ * A10, A11: thousands of messages, each answered long before the guest would
+ * give up, and nothing grows.  A million of them: src/vdev/mbx_state_test.c.
+ */
+static void messages_leave_nothing_behind(void **state)
+{
+	struct vdev_mbx_counts before, after;
+	static struct scene s;
+	size_t size;
+
+	set_up(&s, 1, false, "mode=poll send=0");
+	settle(&s, 0);
+	size = saved(&s, 0);
+	before = counts(&s, 0);
+	command(&s, 0, "messages 4000", "O messages 4000 granted=4000 ");
+	settle(&s, 0);
+	after = counts(&s, 0);
+	assert_int_equal(after.exchanges - before.exchanges, 4000);
+	assert_int_equal(after.granted - before.granted, 4000);
+	assert_int_equal(after.episodes - before.episodes,
+			 4000 + after.posts - before.posts);
+	assert_int_equal(after.timeouts, 0);
+	assert_int_equal(saved(&s, 0), size);
+	reach(&s, 0, "V", "timeouts", 0);
+	assert_int_equal(world_stat(&s.w, 0, "V", "timeouts"), 0);
+	/* In polls of the guest's, which allows itself 2000 a phase. */
+	printf("saved state %zu bytes, %llu us a message, the longest wait "
+	       "%llu of 2000 polls\n",
+	       size,
+	       (unsigned long long)(world_stat(&s.w, 0, "O", "us") / 4000),
+	       (unsigned long long)world_stat(&s.w, 0, "V", "polls"));
+	assert_true(world_stat(&s.w, 0, "V", "polls") < 2000);
+	tear_down(&s);
+}
+
 static void reset_vf0(void *opaque)
 {
 	struct scene *s = opaque;
@@ -428,6 +501,7 @@ int main(int argc, char **argv)
 		T(nothing_is_intercepted_between),
 		T(submission_registers_share_the_page),
 		T(host_started_exchanges),
+		T(messages_leave_nothing_behind),
 		T(never_stuck),
 	};
 

@@ -367,6 +367,24 @@ bool world_reaches(struct world *w, unsigned int guest, const char *tag,
 	return false;
 }
 
+bool world_says(struct world *w, unsigned int guest, const char *text,
+		int timeout_ms)
+{
+	uint64_t end = now_ns() + (uint64_t)timeout_ms * 1000000;
+	struct world_guest *g = &w->g[guest];
+	bool found;
+
+	do {
+		pthread_mutex_lock(&g->lock);
+		found = g->out && strstr(g->out, text);
+		pthread_mutex_unlock(&g->lock);
+		if (found)
+			return true;
+		usleep(5000);
+	} while (now_ns() < end);
+	return false;
+}
+
 void world_dump(struct world *w, unsigned int guest)
 {
 	struct world_guest *g = &w->g[guest];

@@ -90,6 +90,9 @@ uint64_t world_stat(struct world *w, unsigned int guest, const char *tag,
 /* Wait until such a number is at least 'v'; false after timeout_ms. */
 bool world_reaches(struct world *w, unsigned int guest, const char *tag,
 		   const char *key, uint64_t v, int timeout_ms);
+/* Wait until it has printed this; false after timeout_ms. */
+bool world_says(struct world *w, unsigned int guest, const char *text,
+		int timeout_ms);
 /* All the guest said, to standard error. */
 void world_dump(struct world *w, unsigned int guest);
 
