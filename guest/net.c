@@ -259,7 +259,9 @@ int guest_main(void)
 			else if (now >= linger)
 				break;
 		}
-		if (!n && !steps_frozen)
+		if (steps_frozen)
+			irq_wait(vf[0].irq, irq_count[vf[0].irq], CONSOLE_NS);
+		else if (!n)
 			igbvf_idle(&vf[0], IDLE_NS);
 	}
 	dirty_verify(&dirty);

@@ -230,7 +230,11 @@ class Rig:
                 if not vm.endswith(".sock") or vm == "pf.sock":
                     continue
                 name = vm[:-len(".sock")]
-                p = self.pagurus("status", "--dir", h.dir, "--trace", name)
+                try:
+                    p = self.pagurus("status", "--dir", h.dir, "--trace",
+                                     name, timeout=5)
+                except subprocess.TimeoutExpired:
+                    continue  # a case has stopped it
                 log = "%s.%s.trace.log" % (h.name, name)
                 with open(os.path.join(self.dir, log), "w") as f:
                     f.write(p.stdout + p.stderr)

@@ -50,6 +50,7 @@ struct client {
 	void *opaque;
 	struct mbx_state state; /* what the VF has been granted */
 	bool keep_tags;
+	struct log_limit limit;
 };
 
 static struct client *client(struct pf_port *p)
@@ -125,7 +126,9 @@ static void disconnect(struct client *c, const char *why)
 
 	if (c->fd < 0)
 		return;
-	log_info("PF driver %s: %s", c->path ? c->path : "(socket)", why);
+	/* One that comes and goes would fill the log, four times a second. */
+	log_limited(&c->limit, LOG_INFO, "PF driver %s: %s",
+		    c->path ? c->path : "(socket)", why);
 	loop_remove(c->src);
 	c->src = NULL;
 	close_fd(&c->fd);

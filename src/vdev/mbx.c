@@ -68,8 +68,9 @@ static void tick(void *opaque)
 	vdev_lock(m->v);
 	if (mbx_overdue(m, now))
 		mbx_event(m, EV_LIMIT);
-	/* Passed over for a request that never came back to us. */
-	if (m->st == ST_DIRECT && m->pending && now - m->since > REPOST_NS)
+	/* Passed over: for a request that never came back, for a lock. */
+	if (m->st == ST_DIRECT && m->pending && now > m->since &&
+	    now - m->since > REPOST_NS)
 		mbx_event(m, EV_POST);
 	if (m->st == ST_DIRECT && !m->pending) {
 		m->ticking = false;

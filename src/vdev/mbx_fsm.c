@@ -83,6 +83,14 @@ void mbx_trace(struct vdev_mbx *m, const char *what, uint32_t off, uint64_t val)
 	trace_add(m->conf.trace, m->conf.unit, what, st_names[m->st], off, val);
 }
 
+static void tick_on(struct vdev_mbx *m)
+{
+	if (m->ticking)
+		return;
+	m->ticking = true;
+	mbx_later(m, mbx_tick_on);
+}
+
 static void go(struct vdev_mbx *m, enum mbx_st st)
 {
 	m->since = now_ns();
@@ -90,10 +98,8 @@ static void go(struct vdev_mbx *m, enum mbx_st st)
 		return;
 	m->st = st;
 	mbx_trace(m, "state", 0, st);
-	if (st != ST_DIRECT && !m->ticking) {
-		m->ticking = true;
-		mbx_later(m, mbx_tick_on);
-	}
+	if (st != ST_DIRECT)
+		tick_on(m);
 }
 
 /* ---- beginning and ending an episode ---- */
@@ -141,17 +147,22 @@ static enum mbx_st leave(struct vdev_mbx *m)
  * The exchange is over.  What the guest does next reaches the hardware, so
  * the hardware must hold what the guest believes before the mapping is back.
  */
-static enum mbx_st finish(struct vdev_mbx *m)
+static enum mbx_st give_back(struct vdev_mbx *m)
 {
 	if (m->conf.mode == VDEV_MBX_ON_DEMAND && !mbx_export(m))
 		log_limited(&m->limit, LOG_WARN,
 			    "%s: the PF keeps the mailbox locked; its words "
 			    "are not restored",
 			    vdev_name(m->v));
+	return leave(m);
+}
+
+static enum mbx_st finish(struct vdev_mbx *m)
+{
 	/* Its own episode, from the loop: this may be a vCPU in an access. */
 	if (m->pending)
 		mbx_later(m, post_later);
-	return leave(m);
+	return give_back(m);
 }
 
 /* ---- answering ---- */
@@ -342,8 +353,10 @@ static enum mbx_st post_first(struct vdev_mbx *m)
 		m->pending = 0;
 		return m->st;
 	}
-	if (trap(m, VDEV_TRAP_MBX) < 0)
+	if (trap(m, VDEV_TRAP_MBX) < 0) {
+		tick_on(m); /* tries again */
 		return ST_DIRECT;
+	}
 	return post_now(m);
 }
 
@@ -397,6 +410,9 @@ static enum mbx_st too_long(struct vdev_mbx *m)
 		return finish(m);
 	}
 	m->counts.timeouts++;
+	/* The guest sits on the lock: not at once again, by the timer. */
+	if (m->st == ST_TRAPPED)
+		return give_back(m);
 	/*
 	 * An answer that came too late, or to nobody.  A stock driver may be
 	 * left with a word that says neither yes nor no, and wait for ever.

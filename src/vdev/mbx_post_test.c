@@ -166,6 +166,51 @@ static void the_lock_is_respected(void **s)
 	stop(b);
 }
 
+/* One that never lets go: trapped now and then, and told when it does. */
+static void a_guest_that_keeps_the_lock(void **s)
+{
+	struct bench *b = start(1);
+	struct vm *vm = &b->vm[0];
+	uint64_t mark = trace_last(b->trace);
+
+	assert_int_equal(up(vm, mac_a), 0);
+	mark = trace_last(b->trace);
+	g_write(vm, IGBVF_V2PMAILBOX, IGB_V2P_VFU);
+	kick_pf(b);
+	assert_false(is_direct(vm));
+	for (unsigned int i = 0; i < 40 && !is_direct(vm); i++)
+		spin_ms(b, 50);
+	assert_true(is_direct(vm));
+	assert_int_equal(g_read(vm, IGBVF_V2PMAILBOX), IGB_V2P_VFU);
+	spin_ms(b, 500);
+	assert_true(is_direct(vm));
+	assert_int_equal(how_many(b, mark, "trap"), 1);
+	g_write(vm, IGBVF_V2PMAILBOX, 0);
+	for (unsigned int i = 0; i < 40 && is_direct(vm); i++)
+		spin_ms(b, 50);
+	assert_int_equal(guest_watchdog(&vm->g), -EIO);
+	assert_true(is_direct(vm));
+	stop(b);
+}
+
+/* A page that cannot be trapped this time: the word is not lost. */
+static void a_post_without_a_trap(void **s)
+{
+	struct bench *b = start(1);
+	struct vm *vm = &b->vm[0];
+
+	assert_int_equal(up(vm, mac_a), 0);
+	spin_ms(b, 50); /* no timer runs any more */
+	vm->h.fail_in = 1;
+	kick_pf(b);
+	assert_true(is_direct(vm));
+	for (unsigned int i = 0; i < 40 && is_direct(vm); i++)
+		spin_ms(b, 50);
+	assert_int_equal(guest_watchdog(&vm->g), -EIO);
+	assert_true(is_direct(vm));
+	stop(b);
+}
+
 /* Caught between taking the lock and ringing: goes on as if nothing was. */
 static void a_request_half_written(void **s)
 {
@@ -233,6 +278,8 @@ int main(void)
 		cmocka_unit_test(a_second_trigger_is_queued),
 		cmocka_unit_test(a_reset_makes_a_post_moot),
 		cmocka_unit_test(the_lock_is_respected),
+		cmocka_unit_test(a_guest_that_keeps_the_lock),
+		cmocka_unit_test(a_post_without_a_trap),
 		cmocka_unit_test(a_request_half_written),
 		cmocka_unit_test(a_request_crosses_a_post),
 	};
