@@ -92,16 +92,17 @@ static int wait_quiesced(struct rebind *r)
 static void swap_back(struct rebind *r)
 {
 	struct err why = r->err;
-	struct netvf *bad = r->vf;
+	struct netvf *bad = r->vf, *old = r->old;
 
 	err_clear(&r->err);
-	r->vf = r->old;
+	r->vf = old;
 	if (carry(r, in_loop_swap) < 0 ||
 	    machine_dev_ready(r->m, r->dev, &r->err) < 0)
 		log_error("%s: not back on its old VF: %s", r->dev->name,
 			  r->err.text);
-	r->old = NULL;
-	r->vf = bad;
+	/* That may fail too; whichever it is on is not ours to close. */
+	r->old = netdev_vf(r->dev->nd) == old ? NULL : old;
+	r->vf = netdev_vf(r->dev->nd) == bad ? NULL : bad;
 	r->err = why;
 }
 
@@ -144,7 +145,9 @@ static void in_loop_ended(void *opaque)
 
 	pthread_join(r->thread, NULL);
 	/* The VF it is not on any more, or never came to be on. */
-	netvf_close(r->old ? r->old : r->ret < 0 ? r->vf : NULL);
+	netvf_close(r->old);
+	if (r->ret < 0)
+		netvf_close(r->vf);
 	if (r->ret < 0)
 		ctl_fail(r->call, r->ret, &r->err);
 	else
