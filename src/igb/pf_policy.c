@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,38 +180,104 @@ void pf_policy_default(struct pf_policy *p)
 	}
 }
 
+/* What is parsed, for errors that say where. */
+struct source {
+	const char *text;
+	const char *path[3]; /* of the object: "default", or "vf" and "1" */
+	unsigned int depth;
+};
+
+/* Behind the closing quote of the string that begins at 'p'. */
+static const char *skip_string(const char *p)
+{
+	for (p++; *p && *p != '"'; p++)
+		if (*p == '\\' && p[1])
+			p++;
+	return *p ? p + 1 : p;
+}
+
+/*
+ * The line of member 'key' of the object, NULL: of the object; 0: unknown.
+ * The library keeps no places, and has said already that this is JSON.
+ */
+static unsigned int line_of(const struct source *s, const char *key)
+{
+	unsigned int line = 1, depth = 0, found = 0;
+
+	for (const char *p = s->text, *end; *p; p = end) {
+		const char *want = found < s->depth ? s->path[found] : key;
+
+		end = p + 1;
+		line += *p == '\n';
+		depth += *p == '{' || *p == '[';
+		depth -= *p == '}' || *p == ']';
+		if (*p != '"')
+			continue;
+		end = skip_string(p);
+		/* A value, or a member of something else. */
+		if (!want || depth != found + 1 ||
+		    end[strspn(end, " \t\n\r")] != ':' ||
+		    strncmp(p + 1, want, strlen(want)) != 0 ||
+		    p + strlen(want) + 2 != end)
+			continue;
+		found++;
+		if (found == s->depth + (key != NULL))
+			return line;
+	}
+	return 0;
+}
+
+static int wrong(struct err *e, const struct source *s, const char *key,
+		 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+static int wrong(struct err *e, const struct source *s, const char *key,
+		 const char *fmt, ...)
+{
+	unsigned int line = line_of(s, key);
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return line ? err_set(e, -EINVAL, "line %u: %s", line, text)
+		    : err_set(e, -EINVAL, "%s", text);
+}
+
 /* In the table's order, so that "initial-mac" comes after "mac". */
 static int parse_object(struct pf_vf_policy *p, const json_t *o,
-			const char *where, struct err *e)
+			const struct source *s, struct err *e)
 {
-	const char *key;
+	const char *where = s->path[s->depth - 1], *key;
 	json_t *v;
 
 	if (!json_is_object(o))
-		return err_set(e, -EINVAL, "\"%s\" is not an object", where);
+		return wrong(e, s, NULL, "\"%s\" is not an object", where);
 	json_object_foreach ((json_t *)o, key, v) {
 		size_t i = 0;
 
 		while (i < ARRAY_SIZE(members) && strcmp(members[i].name, key))
 			i++;
 		if (i == ARRAY_SIZE(members))
-			return err_set(e, -EINVAL,
-				       "\"%s\" has a member \"%.40s\" that no "
-				       "policy knows; see docs/pf-policy.md",
-				       where, key);
+			return wrong(e, s, key,
+				     "\"%s\" has a member \"%.40s\" that no "
+				     "policy knows; see docs/pf-policy.md",
+				     where, key);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
 		v = json_object_get(o, members[i].name);
 		if (v && members[i].parse(p, v) < 0)
-			return err_set(e, -EINVAL, "\"%s\": \"%s\" must be %s",
-				       where, members[i].name,
-				       members[i].wants);
+			return wrong(e, s, members[i].name,
+				     "\"%s\": \"%s\" must be %s", where,
+				     members[i].name, members[i].wants);
 	}
 	return 0;
 }
 
-static int parse_root(struct pf_policy *p, const json_t *root, struct err *e)
+static int parse_root(struct pf_policy *p, const json_t *root, const char *text,
+		      struct err *e)
 {
+	struct source s = { .text = text };
 	const char *key;
 	json_t *v, *d = json_object_get(root, "default");
 
@@ -218,25 +285,31 @@ static int parse_root(struct pf_policy *p, const json_t *root, struct err *e)
 		return err_set(e, -EINVAL, "a policy is one JSON object");
 	json_object_foreach ((json_t *)root, key, v)
 		if (strcmp(key, "default") && strcmp(key, "vf"))
-			return err_set(e, -EINVAL,
-				       "member \"%.40s\" is unknown; a policy "
-				       "has \"default\" and \"vf\"",
-				       key);
+			return wrong(e, &s, key,
+				     "member \"%.40s\" is unknown; a policy "
+				     "has \"default\" and \"vf\"",
+				     key);
+	s.path[0] = "default";
+	s.depth = 1;
 	for (unsigned int i = 0; d && i < PF_VFS_MAX; i++)
-		if (parse_object(&p->vf[i], d, "default", e) < 0)
+		if (parse_object(&p->vf[i], d, &s, e) < 0)
 			return -EINVAL;
 
+	s.path[0] = "vf";
 	d = json_object_get(root, "vf");
 	if (d && !json_is_object(d))
-		return err_set(e, -EINVAL, "\"vf\" is not an object");
+		return wrong(e, &s, NULL, "\"vf\" is not an object");
 	json_object_foreach (d, key, v) {
 		if (key[0] < '0' || key[0] >= '0' + PF_VFS_MAX || key[1])
-			return err_set(e, -EINVAL,
-				       "\"vf\" has \"%.40s\"; VFs are \"0\" to "
-				       "\"%d\"",
-				       key, PF_VFS_MAX - 1);
-		if (parse_object(&p->vf[key[0] - '0'], v, key, e) < 0)
+			return wrong(e, &s, key,
+				     "\"vf\" has \"%.40s\"; VFs are \"0\" to "
+				     "\"%d\"",
+				     key, PF_VFS_MAX - 1);
+		s.path[1] = key;
+		s.depth = 2;
+		if (parse_object(&p->vf[key[0] - '0'], v, &s, e) < 0)
 			return -EINVAL;
+		s.depth = 1;
 	}
 
 	for (unsigned int i = 0; i < PF_VFS_MAX; i++)
@@ -260,7 +333,7 @@ int pf_policy_parse(struct pf_policy *p, const char *text, struct err *e)
 	if (!root)
 		return err_set(e, -EINVAL, "line %d: %s", je.line, je.text);
 	pf_policy_default(&n);
-	ret = parse_root(&n, root, e);
+	ret = parse_root(&n, root, text, e);
 	json_decref(root);
 	if (ret == 0)
 		*p = n;
@@ -294,6 +367,11 @@ int pf_policy_load(struct pf_policy *p, const char *path, struct err *e)
 		goto free;
 	}
 	text[n] = 0;
+	/* What is behind one would not be read: a half policy is none. */
+	if (strlen(text) != n) {
+		ret = err_set(e, -EINVAL, "policy %s has a zero byte", path);
+		goto free;
+	}
 	ret = pf_policy_parse(p, text, e);
 	if (ret < 0)
 		err_prefix(e, "policy %s", path);

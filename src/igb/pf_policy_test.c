@@ -3,7 +3,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "base/util.h"
@@ -161,6 +163,62 @@ static void strict_policy_refuses(void **s)
 	assert_non_null(pf_policy_refuses_state(p, &st));
 }
 
+/* Lines are counted from 1; what looks like the member elsewhere is none. */
+static void mistakes_have_a_line(void **s)
+{
+	static const struct {
+		const char *text, *says;
+	} bad[] = {
+		{ "{\n\"vf\": {\n}", "line 3: " },
+		{ "{\n\"vf\": {},\n\"vf\": {}}", "line 3: " },
+		{ "{\n\n\"vlan\": 1}", "line 3: member" },
+		{ "{\"default\": {\"mtu\": 1500,\n\"vlan\": []}}", "line 2: " },
+		{ "{\"vf\": {\"0\": {\"mtu\": 1500},\n\"1\":\n{\"mtu\": 1}}}",
+		  "line 3: \"1\"" },
+		{ "{\"vf\": {\"0\": {\"mtu\": 1500},\n\"9\":{}}}",
+		  "line 2: \"vf\"" },
+		{ "{\"vf\":\n{\"1\":\n{\"vlans\":\n\"mtu\"}}}",
+		  "line 3: \"1\": \"vlans\"" },
+		{ "{\"vf\": {\"0\": {\"mac\": \"a\\\"mtu\",\n\"mtu\": 1500}}}",
+		  "line 1: \"0\": \"mac\"" },
+		{ "{\"vf\":\n[]}", "line 1: \"vf\"" },
+		/* Named in another way: no line rather than a wrong one. */
+		{ "{\"default\":\n{\"\\u006dtu\": 1}}",
+		  "\"default\": \"mtu\"" },
+	};
+	struct pf_policy p;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct err e = { 0 };
+
+		if (pf_policy_parse(&p, bad[i].text, &e) == 0)
+			fail_msg("accepted %s", bad[i].text);
+		if (strncmp(e.text, bad[i].says, strlen(bad[i].says)) != 0)
+			fail_msg("%s: said '%s'", bad[i].text, e.text);
+	}
+}
+
+/* What ends early, says the rest behind a zero, or never ends. */
+static void files_are_read_whole(void **s)
+{
+	static const char half[] = "{}\0{\"default\": {\"vlans\": [0]}}";
+	char path[] = "/tmp/pagurus-policy-XXXXXX";
+	int fd = mkstemp(path);
+	struct pf_policy p;
+	struct err e = { 0 };
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, half, sizeof(half) - 1), sizeof(half) - 1);
+	close(fd);
+	assert_int_equal(pf_policy_load(&p, path, &e), -EINVAL);
+	assert_non_null(strstr(e.text, "zero byte"));
+	unlink(path);
+	err_clear(&e);
+	assert_int_equal(pf_policy_load(&p, "/dev/zero", &e), -EFBIG);
+	err_clear(&e);
+	assert_true(pf_policy_load(&p, "/tmp", &e) < 0);
+}
+
 static void a_missing_file_is_named(void **s)
 {
 	struct pf_policy p;
@@ -177,6 +235,8 @@ int main(void)
 		cmocka_unit_test(default_policy),
 		cmocka_unit_test(own_object_overrides_default),
 		cmocka_unit_test(mistakes_are_named),
+		cmocka_unit_test(mistakes_have_a_line),
+		cmocka_unit_test(files_are_read_whole),
 		cmocka_unit_test(strict_policy_refuses),
 		cmocka_unit_test(a_missing_file_is_named),
 	};
