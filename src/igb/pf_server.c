@@ -17,8 +17,9 @@ struct conn {
 	int fd; /* -1: free */
 	struct loop_source *src;
 	struct pf_port *port;
-	uint32_t seq; /* of the question being answered */
-	bool dead;    /* to be closed when its message is done */
+	uint32_t seq;	/* of the question being answered */
+	uint64_t since; /* the how manieth connection it is */
+	bool dead;	/* to be closed when its message is done */
 };
 
 struct pf_server {
@@ -174,27 +175,44 @@ static void on_conn(int fd, uint32_t events, void *opaque)
 	conn_close(c);
 }
 
-int pf_server_adopt(struct pf_server *s, int fd)
+/*
+ * Room for one more.  Whoever does not say which VF it wants has to go when
+ * others come: else a few idle connections would keep all VMs out.
+ */
+static struct conn *room(struct pf_server *s)
 {
+	struct conn *idle = NULL;
+
 	for (unsigned int i = 0; i < PF_SERVER_CONNS; i++) {
 		struct conn *c = &s->conn[i];
-		int ret;
 
-		if (c->fd >= 0)
-			continue;
-		ret = loop_add_fd(s->loop, fd, EPOLLIN, on_conn, c, &c->src);
-		if (ret < 0) {
-			close(fd);
-			return ret;
-		}
-		*c = (struct conn){ .s = s, .fd = fd, .src = c->src };
-		s->counts.connects++;
-		s->counts.live++;
-		return 0;
+		if (c->fd < 0)
+			return c;
+		if (!c->port && (!idle || c->since < idle->since))
+			idle = c;
 	}
 	s->counts.refused++;
-	close(fd);
-	return -EBUSY;
+	if (idle)
+		conn_close(idle);
+	return idle;
+}
+
+int pf_server_adopt(struct pf_server *s, int fd)
+{
+	struct conn *c = room(s);
+	int ret = c ? 0 : -EBUSY;
+
+	if (c)
+		ret = loop_add_fd(s->loop, fd, EPOLLIN, on_conn, c, &c->src);
+	if (ret < 0) {
+		close(fd);
+		return ret;
+	}
+	*c = (struct conn){
+		.s = s, .fd = fd, .src = c->src, .since = ++s->counts.connects
+	};
+	s->counts.live++;
+	return 0;
 }
 
 static void on_listen(int fd, uint32_t events, void *opaque)

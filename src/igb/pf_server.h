@@ -32,9 +32,10 @@ void pf_server_destroy(struct pf_server *s);
 int pf_server_adopt(struct pf_server *s, int fd);
 
 struct pf_server_counts {
-	uint64_t connects, refused; /* refused: too many connections */
-	uint64_t messages, bad;	    /* bad: connections ended for one */
-	uint64_t slow;		    /* connections ended for not reading */
+	/* refused: of too many; the longest without a VF goes first */
+	uint64_t connects, refused;
+	uint64_t messages, bad; /* bad: connections ended for one */
+	uint64_t slow;		/* connections ended for not reading */
 	unsigned int live;
 };
 void pf_server_get_counts(const struct pf_server *s,

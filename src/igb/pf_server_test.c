@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "base/sock.h"
 #include "base/util.h"
 #include "igb/fake_igb.h"
 #include "igb/pf_client.h"
@@ -441,14 +443,23 @@ static void a_vm_that_never_reads(void **s)
 static void connections_are_bounded(void **s)
 {
 	struct bench *b = start();
+	struct pf_port *p = connect_vm(b, 1), *q;
 	int fd[PF_SERVER_CONNS + 4];
 	struct pf_server_counts c;
 	char byte;
 
 	for (size_t i = 0; i < ARRAY_SIZE(fd); i++)
 		fd[i] = raw(b);
-	for (size_t i = PF_SERVER_CONNS; i < ARRAY_SIZE(fd); i++)
+	/* The oldest of those that want nothing; never one with a VF. */
+	for (size_t i = 0; i < 5; i++)
 		assert_int_equal(recv(fd[i], &byte, 1, 0), 0);
+	assert_int_equal(recv(fd[5], &byte, 1, MSG_DONTWAIT), -1);
+	/* And a VM still gets its VF. */
+	q = connect_vm(b, 2);
+	assert_true(ask(b, p, REQ(.op = MBX_OP_RESET)));
+	assert_true(ask(b, q, REQ(.op = MBX_OP_RESET)));
+	pf_port_close(p);
+	pf_port_close(q);
 	for (size_t i = 0; i < ARRAY_SIZE(fd); i++)
 		close(fd[i]);
 	for (int i = 0; i < 100; i++) {
@@ -459,7 +470,76 @@ static void connections_are_bounded(void **s)
 		usleep(1000);
 	}
 	assert_int_equal(c.live, 0);
-	assert_int_equal(c.refused, 4);
+	assert_int_equal(c.refused, 6);
+	stop(b);
+}
+
+static unsigned int open_fds(void)
+{
+	unsigned int n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+/* Files it is passed are closed, and nothing of them is kept. */
+static void files_are_not_taken(void **s)
+{
+	struct bench *b = start();
+	struct pf_msg m = { .type = PF_MSG_CLAIM, .seq = 1, .who = "x" };
+	uint8_t buf[PF_PROTO_MAX];
+	int fds[8], fd = raw(b);
+	size_t len = pf_msg_encode(&m, buf);
+	unsigned int before;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		fds[i] = fd;
+	/* It has been accepted when it is answered. */
+	send(fd, buf, len, 0);
+	assert_true(recv(fd, buf + 512, 512, 0) > 0);
+	before = open_fds();
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(sock_send(fd, buf, len, fds, ARRAY_SIZE(fds)),
+				 0);
+		assert_true(recv(fd, buf + 512, 512, 0) > 0);
+	}
+	loop_call_wait(b->loop, nothing, NULL);
+	assert_int_equal(open_fds(), before);
+	close(fd);
+	stop(b);
+}
+
+/* A VM that dies with a question on its way: nobody is answered for it. */
+static void a_vm_that_dies_asking(void **s)
+{
+	struct bench *b = start();
+	struct pf_server_counts c;
+	struct pf_port *p;
+
+	for (unsigned int i = 0; i < 50; i++) {
+		struct pf_msg m = { .type = PF_MSG_CLAIM, .seq = 1, .vf = 3 };
+		struct mbx_req r = { .op = i % 2 ? MBX_OP_NONE : MBX_OP_RESET };
+		uint8_t buf[PF_PROTO_MAX];
+		int fd = raw(b);
+
+		send(fd, buf, pf_msg_encode(&m, buf), 0);
+		m = (struct pf_msg){ .type = PF_MSG_LISTEN, .on = true };
+		send(fd, buf, pf_msg_encode(&m, buf), 0);
+		m = (struct pf_msg){ .type = PF_MSG_ASK, .seq = 2 };
+		mbx_encode(&r, &m.words);
+		send(fd, buf, pf_msg_encode(&m, buf), 0);
+		send(fd, buf, pf_msg_encode(&m, buf), 0);
+		close(fd);
+		do {
+			loop_call_wait(b->loop, nothing, NULL);
+			pf_server_get_counts(b->srv, &c);
+		} while (c.live);
+	}
+	assert_int_equal(reg(b, IGB_VFRE), 0);
+	p = connect_vm(b, 3);
+	assert_true(ask(b, p, REQ(.op = MBX_OP_RESET)));
+	pf_port_close(p);
 	stop(b);
 }
 
@@ -518,6 +598,8 @@ int main(void)
 		cmocka_unit_test(nonsense_ends_the_connection),
 		cmocka_unit_test(a_vm_that_never_reads),
 		cmocka_unit_test(connections_are_bounded),
+		cmocka_unit_test(files_are_not_taken),
+		cmocka_unit_test(a_vm_that_dies_asking),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
