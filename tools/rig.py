@@ -160,7 +160,8 @@ class Host:
 
     def trace(self, vm):
         """The last events of a VM or a PF driver, oldest first."""
-        p = self.rig.pagurus("status", "--dir", self.dir, "--trace", vm)
+        p = self.rig.pagurus("status", "--dir", self.dir, "--json",
+                             "--trace", vm)
         if p.returncode:
             raise Failed("status --trace %s: %s" % (vm, p.stderr.strip()))
         return json.loads(p.stdout)["events"]

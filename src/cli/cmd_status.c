@@ -6,15 +6,18 @@
 
 #include "cli/cmd.h"
 #include "cli/opt.h"
+#include "cli/status_print.h"
 #include "ctl/ctl.h"
 
 static const struct opt_usage usage = {
-	.synopsis = "status [OPTIONS] [NAME]",
+	.synopsis = "status [OPTIONS] [NAME...]",
 	.about = "Show the virtual machines that run here, or one of them with "
-		 "its devices, the traps on their pages, and its exits.",
+		 "its devices, the traps on their pages, and its exits; a PF "
+		 "driver with its VFs; or the last events of several.",
 	.after = "Exit status: 0; 1 no such VM, or it does not answer.\n\n"
 		 "  pagurus status\n"
-		 "  pagurus status --json web1",
+		 "  pagurus status --json web1\n"
+		 "  pagurus status --trace web1 pf0",
 };
 
 static int ask(const char *dir, const char *name, const char *method,
@@ -91,12 +94,16 @@ static void print_device(const json_t *d)
 	}
 }
 
-static void print_vm(const json_t *vm)
+static void print_one(const json_t *vm)
 {
 	const char *reason;
 	json_t *d, *n;
 	size_t i;
 
+	if (json_object_get(vm, "vfs")) {
+		status_print_pf(stdout, vm);
+		return;
+	}
 	printf("%s: %s, process %lld, %lld CPUs, %lld MiB, up %.0f s\n",
 	       str(vm, "name"), str(vm, "state"), num(vm, "pid"),
 	       num(vm, "cpus"), num(vm, "memory") >> 20,
@@ -117,6 +124,28 @@ static void print_json(const json_t *j)
 	putchar('\n');
 }
 
+#define TRACES_MAX 8u
+
+/* Several processes of one host have one clock: their events are merged. */
+static int traces(const char *dir, char **name, unsigned int n, bool json,
+		  struct err *e)
+{
+	json_t *t[TRACES_MAX] = { NULL };
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < n && ret == 0; i++)
+		ret = ask(dir, name[i], "trace", &t[i], e);
+	if (ret == 0 && json)
+		print_json(t[0]);
+	else if (ret == 0)
+		status_print_trace(stdout, (const json_t *const *)t,
+				   (const char *const *)name, n);
+	for (i = 0; i < n; i++)
+		json_decref(t[i]);
+	return ret < 0 ? cmd_fail("status", e, ret) : 0;
+}
+
 int cmd_status(int argc, char **argv)
 {
 	const char *dir = NULL;
@@ -124,7 +153,7 @@ int cmd_status(int argc, char **argv)
 	const struct opt opts[] = {
 		{ "json", 'j', NULL, "print JSON", OPT_FLAG, &json },
 		{ "trace", 0, NULL,
-		  "print the last mailbox events of NAME, as JSON", OPT_FLAG,
+		  "print the last mailbox events of NAME..., by time", OPT_FLAG,
 		  &trace },
 		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
 		  &dir },
@@ -140,18 +169,22 @@ int cmd_status(int argc, char **argv)
 		return 0;
 	if (n == OPT_BAD)
 		return EXIT_USAGE;
-	if (n > 1)
+	if (n > 1 && (!trace || json))
 		return opt_misuse(&usage, "one VM at a time");
 	if (trace && n < 1)
 		return opt_misuse(&usage, "--trace of which NAME?");
+	if (n > (int)TRACES_MAX)
+		return opt_misuse(&usage, "%u traces at a time", TRACES_MAX);
+	if (trace)
+		return traces(dir, &argv[1], (unsigned int)n, json, &e);
 	if (n == 1) {
-		ret = ask(dir, argv[1], trace ? "trace" : "status", &one, &e);
+		ret = ask(dir, argv[1], "status", &one, &e);
 		if (ret < 0)
 			return cmd_fail("status", &e, ret);
-		if (json || trace)
+		if (json)
 			print_json(one);
 		else
-			print_vm(one);
+			print_one(one);
 		json_decref(one);
 		return 0;
 	}
