@@ -11,6 +11,8 @@ and then what ends an exchange early happens to all of them.
 | vm_killed | the VM's process is killed |
 | vm_hangs | the VM's process is stopped; later it goes on |
 
+And what a policy refuses, as a person sees it (policy).
+
 What must hold of every VM, while the strike lasts: its mailbox page is direct
 again (quiesced, it belongs to whoever moves the device), and a guest that
 asks gets its answer or its own driver's time-out, once.  And after it: the
@@ -406,6 +408,54 @@ def vm_killed(rig):
         sc.calm(s)
 
 
+POLICY = """{
+  "default": {"vlans": [0]},
+  "vf": {
+    "0": {"mac": "02:00:00:00:00:01", "vlans": [0, 401], "mtu": 1400},
+    "1": {"multicast": %s}
+  }
+}
+"""
+
+
+def policy(rig):
+    """What it refuses is refused towards the guest, counted and shown; and
+    the order of an exchange, over two processes by one clock."""
+    path = os.path.join(rig.dir, "policy")
+    with open(path, "w") as f:
+        f.write(POLICY % "31")
+    p = rig.pagurus("pf", "-n", "--policy", path)
+    check("a mistake has its line", p.returncode == 1 and "line 5" in p.stderr,
+          p.stderr)
+    with open(path, "w") as f:
+        f.write(POLICY % "30")
+    p = rig.pagurus("pf", "-n", "--policy", path)
+    check("a good one", p.returncode == 0, p.stderr)
+    a, = rig.hosts("a", policy=path)
+    vm = a.run("vm", APPEND % 1 + " frame=1423", vf=0)
+    vm.expect(r"^G ready", 60)
+    until("link", lambda: ask(vm)["V"]["link"] == 1)
+    for vid, answer in ((500, "refused"), (401, "granted")):
+        vm.say("vlan %d" % vid)
+        vm.expect(r"^O vlan %d %s timeouts=0" % (vid, answer))
+    p = rig.pagurus("status", "--dir", a.dir, "pf0")
+    m = re.search(r"^VF 0  vm, 02:00:00:00:00:01 VLANs 401,.*frames to 1522\n"
+                  r" +(\d+) requests, (\d+) refused; last: the VLAN is not "
+                  r"allowed$", p.stdout, re.M)
+    # That frame size, and the VLAN.
+    check("status", m and int(m.group(2)) == 2, p.stdout)
+    p = rig.pagurus("status", "--dir", a.dir, "--trace", "vm", "pf0")
+    at = [0]
+    for who, what in (("pf0", "pf-request"), ("pf0", "pf-callback"),
+                      ("vm", "callback"), ("vm", "trap"), ("vm", "request"),
+                      ("pf0", "pf-verdict"), ("vm", "publish"),
+                      ("vm", "read"), ("vm", "export"), ("vm", "untrap")):
+        m = re.compile(r"^ *[\d.]+ +[\d.]+ %s +0 %s " % (who, what),
+                       re.M).search(p.stdout, at[-1])
+        check("%s of %s comes next" % (what, who), m, p.stdout[-3000:])
+        at.append(m.end())
+
+
 if __name__ == "__main__":
-    sys.exit(main([pf_killed, pf_hangs, vf_reset, vm_hangs, vm_killed],
+    sys.exit(main([policy, pf_killed, pf_hangs, vf_reset, vm_hangs, vm_killed],
                   "mailbox-logs"))
