@@ -92,8 +92,9 @@ static int add_vlans(const struct pf *pf, struct pf_filters *f, unsigned int vf,
 static void add_rx_mode(const struct pf *pf, struct pf_filters *f,
 			unsigned int vf, const struct mbx_state *s)
 {
-	uint32_t v = s->frame | IGB_VMOLR_LPE | IGB_VMOLR_AUPE | IGB_VMOLR_BAM |
-		     IGB_VMOLR_STRCRC;
+	/* A driver that was never granted a size has the default one. */
+	uint32_t v = MIN(s->frame, pf->policy.vf[vf].frame) | IGB_VMOLR_LPE |
+		     IGB_VMOLR_AUPE | IGB_VMOLR_BAM | IGB_VMOLR_STRCRC;
 
 	/* Where frames to several pools have one switch, all go with the one. */
 	if (pf->vf[vf].keep_tags)

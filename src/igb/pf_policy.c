@@ -433,7 +433,8 @@ const char *pf_policy_refuses_state(const struct pf_vf_policy *p,
 		return "too many MAC filters";
 	if (s->nhashes > p->multicast)
 		return "too many multicasts";
-	if (s->frame > p->frame)
+	/* The default is what a VF has that was granted none: it is cut. */
+	if (s->frame > p->frame && s->frame != MBX_FRAME_DEFAULT)
 		return "frames too large";
 	if (s->promisc & ~p->promisc)
 		return "promiscuity not allowed";

@@ -622,6 +622,34 @@ static void a_vf_nobody_comes_for_is_answered(void **s)
 	stop(b);
 }
 
+/* A ceiling below the default holds without a word from the guest. */
+static void a_low_ceiling_is_kept(void **s)
+{
+	struct bench *b = start(IGB_DEV_82576, "{\"default\":{\"mtu\":1400}}");
+	struct pf_port *p = claim(b, 0);
+	struct mbx_state st;
+
+	assert_true(ask(b, p, REQ(.op = MBX_OP_RESET)));
+	assert_int_equal(reg(b, IGB_VMOLR(0)) & IGB_VMOLR_RLPML, 1422);
+	assert_false(ask(b, p, REQ(.op = MBX_OP_LPE, .frame = 1522)));
+	assert_int_equal(reg(b, IGB_VMOLR(0)) & IGB_VMOLR_RLPML, 1422);
+	assert_true(ask(b, p, REQ(.op = MBX_OP_LPE, .frame = 1300)));
+	assert_int_equal(reg(b, IGB_VMOLR(0)) & IGB_VMOLR_RLPML, 1300);
+	/* One that was refused it has it from the reset; it may move. */
+	mbx_state_init(&st, mac_a);
+	st.cts = true;
+	assert_int_equal(p->ops->restore(p, &st, verdict, b), 0);
+	assert_true(b->verdict.ok);
+	assert_int_equal(reg(b, IGB_VMOLR(0)) & IGB_VMOLR_RLPML, 1422);
+	st.frame = 1500;
+	assert_int_equal(p->ops->restore(p, &st, verdict, b), 0);
+	assert_false(b->verdict.ok);
+	assert_int_equal(pf_set_frame(b->pf, 0, 1000), 0);
+	assert_int_equal(reg(b, IGB_VMOLR(0)) & IGB_VMOLR_RLPML, 1000);
+	pf_port_close(p);
+	stop(b);
+}
+
 static void tags_are_left_in_frames(void **s)
 {
 	struct bench *b = start(IGB_DEV_82576, NULL);
@@ -715,6 +743,7 @@ int main(void)
 		cmocka_unit_test(what_a_vm_missed_is_kept_for_it),
 		cmocka_unit_test(what_was_missed_is_not_of_the_next_vm),
 		cmocka_unit_test(a_vf_nobody_comes_for_is_answered),
+		cmocka_unit_test(a_low_ceiling_is_kept),
 		cmocka_unit_test(tags_are_left_in_frames),
 		cmocka_unit_test(claims_are_exclusive),
 		cmocka_unit_test(status_tells_refusals),

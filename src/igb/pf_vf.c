@@ -521,6 +521,7 @@ int pf_set_frame(struct pf *pf, unsigned int vf, uint16_t frame)
 	if (vf >= pf->nvfs)
 		return -ENODEV;
 	pf->policy.vf[vf].frame = frame;
+	pf_filters_write(pf);
 	return start(pf, vf,
 		     (struct pf_event){ .kind = PF_EV_MTU, .frame = frame });
 }
