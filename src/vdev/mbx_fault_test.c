@@ -173,6 +173,102 @@ static void a_mute_pf_driver(void **s)
 	stop(b);
 }
 
+/* Rings for 'w0' and is asked about; the port says nothing. */
+static void ring(struct odd_port *o, struct vm *vm, uint32_t w0)
+{
+	const struct pf_event ev = { .kind = PF_EV_REQUEST };
+
+	fake_igb_vf_write(&vm->b->d, 0, IGBVF_VMBMEM, w0);
+	o->fn(o->fn_opaque, &ev);
+	spin(vm->b);
+}
+
+static const struct pf_verdict granted = { .ok = true };
+
+/* Its reset granted, read and acknowledged. */
+static void reset_is_over(struct odd_port *o, struct vm *vm)
+{
+	ring(o, vm, MBX_VF_RESET);
+	o->done(o->opaque, &granted);
+	g_read(vm, IGBVF_V2PMAILBOX);
+	g_write(vm, IGBVF_V2PMAILBOX, IGB_V2P_ACK);
+	assert_true(is_direct(vm));
+}
+
+/* Not even asked, whatever the PF driver would say. */
+static void nothing_is_asked_before_a_reset(void **s)
+{
+	struct odd_port o;
+	struct bench *b = start_odd(&o);
+	struct vm *vm = &b->vm[0];
+
+	ring(&o, vm, MBX_SET_VLAN);
+	assert_int_equal(o.asks, 0);
+	assert_int_equal(g_read(vm, IGBVF_VMBMEM), MBX_SET_VLAN | MBX_NACK);
+	g_write(vm, IGBVF_V2PMAILBOX, IGB_V2P_ACK);
+	reset_is_over(&o, vm);
+	assert_int_equal(o.asks, 1);
+	stop(b);
+}
+
+/* What ends a question ends it at once, not by the state's limit. */
+static void a_question_ends_at_once(void **s)
+{
+	static const enum pf_event_kind kinds[] = { PF_EV_GONE, PF_EV_RESET };
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const struct pf_event ev = { .kind = kinds[i] };
+		struct odd_port o;
+		struct bench *b = start_odd(&o);
+		struct vm *vm = &b->vm[0];
+
+		reset_is_over(&o, vm);
+		ring(&o, vm, MBX_SET_VLAN | 1 << MBX_INFO_SHIFT);
+		assert_string_equal(vdev_mbx_state_name(vm->m), "asked");
+		o.fn(o.fn_opaque, &ev);
+		assert_string_equal(vdev_mbx_state_name(vm->m),
+				    i ? "direct" : "answered");
+		assert_int_equal(is_direct(vm), i);
+		assert_int_equal(counts(vm).dropped, i);
+		stop(b);
+	}
+}
+
+/* A bit that comes up after the guest's last look is not seen later. */
+static void bits_are_consumed(void **s)
+{
+	struct odd_port o;
+	struct bench *b = start_odd(&o);
+	struct vm *vm = &b->vm[0];
+
+	ring(&o, vm, MBX_VF_RESET);
+	o.done(o.opaque, &granted);
+	g_read(vm, IGBVF_V2PMAILBOX);
+	b->d.v2p[0] |= IGB_V2P_PFSTS | IGB_V2P_PFACK;
+	g_write(vm, IGBVF_V2PMAILBOX, IGB_V2P_ACK);
+	assert_true(is_direct(vm));
+	assert_int_equal(g_read(vm, IGBVF_V2PMAILBOX), 0);
+	stop(b);
+}
+
+/* Asked when busy is posted: dropped, counted, and refused by that word. */
+static void quiesced_while_asked(void **s)
+{
+	struct odd_port o;
+	struct bench *b = start_odd(&o);
+	struct vm *vm = &b->vm[0];
+
+	reset_is_over(&o, vm);
+	ring(&o, vm, MBX_SET_VLAN | 1 << MBX_INFO_SHIFT);
+	assert_int_equal(vdev_mbx_quiesce(vm->m), 0);
+	assert_int_equal(counts(vm).dropped, 1);
+	o.done(o.opaque, &granted);
+	assert_int_equal(g_read(vm, IGBVF_V2PMAILBOX),
+			 IGB_V2P_PFSTS | IGB_V2P_PFACK | IGB_V2P_RSTD);
+	assert_int_equal(g_read(vm, IGBVF_VMBMEM), MBX_NACK);
+	stop(b);
+}
+
 /* The guest rings and goes away: direct again by itself. */
 static void a_guest_that_never_acks(void **s)
 {
@@ -282,6 +378,10 @@ int main(void)
 		cmocka_unit_test(pf_death_anywhere),
 		cmocka_unit_test(vm_end_anywhere),
 		cmocka_unit_test(a_mute_pf_driver),
+		cmocka_unit_test(nothing_is_asked_before_a_reset),
+		cmocka_unit_test(a_question_ends_at_once),
+		cmocka_unit_test(bits_are_consumed),
+		cmocka_unit_test(quiesced_while_asked),
 		cmocka_unit_test(a_guest_that_never_acks),
 		cmocka_unit_test(a_trap_that_fails),
 		cmocka_unit_test(a_guest_that_writes_anything),
