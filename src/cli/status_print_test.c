@@ -58,13 +58,15 @@ static void traces_are_one_by_time(void **s)
 
 	status_print_trace(f, (const json_t *const *)t, who, 2);
 	fclose(f);
+	assert_non_null(text);
 	at = text;
 	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
 		char *next = strstr(at, order[i]);
 
 		if (!next)
 			fail_msg("no '%s' in its place:\n%s", order[i], text);
-		at = next;
+		else
+			at = next;
 	}
 	free(text);
 	json_decref(t[0]);
@@ -89,6 +91,7 @@ static void refusals_are_shown(void **s)
 
 	status_print_pf(f, pf);
 	fclose(f);
+	assert_non_null(text);
 	assert_non_null(strstr(text, "VF 0  web, 02:00:00:00:00:01 VLANs 5,6"));
 	assert_non_null(strstr(text, "3 refused; last: the MAC is fixed"));
 	assert_non_null(strstr(text, "VF 1  free"));

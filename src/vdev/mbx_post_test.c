@@ -171,7 +171,7 @@ static void a_guest_that_keeps_the_lock(void **s)
 {
 	struct bench *b = start(1);
 	struct vm *vm = &b->vm[0];
-	uint64_t mark = trace_last(b->trace);
+	uint64_t mark;
 
 	assert_int_equal(up(vm, mac_a), 0);
 	mark = trace_last(b->trace);
