@@ -156,6 +156,7 @@ static void each(void *opaque, const char *name)
 
 	if (ctl_connect(&c, r->dir, name, NULL) < 0)
 		return;
+	ctl_patience(c, CTL_PATIENCE_MS);
 	if (ctl_ask(c, "status", NULL, NULL, NULL, &status, NULL) == 0)
 		list_pf(r->list, status);
 	json_decref(status);

@@ -6,6 +6,7 @@
  * figure that is added to the status needs nothing here.
  */
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +20,8 @@ static const struct opt_usage usage = {
 	.synopsis = "metrics [OPTIONS] [NAME]",
 	.about = "Print the figures of a running process, or of all on this "
 		 "host, in Prometheus' text format.",
-	.after = "Exit status: 0; 1 there is no such process; 64 the command "
-		 "line is wrong.",
+	.after = "Exit status: 0; 1 there is no such process, or one does not "
+		 "answer; 64 the\ncommand line is wrong.",
 };
 
 struct path {
@@ -113,6 +114,7 @@ static int one(const char *dir, const char *name, struct err *e)
 
 	if (ret < 0)
 		return ret;
+	ctl_patience(c, CTL_PATIENCE_MS);
 	ret = ctl_ask(c, "status", NULL, NULL, NULL, &status, e);
 	ctl_close(c);
 	if (ret < 0)
@@ -123,20 +125,29 @@ static int one(const char *dir, const char *name, struct err *e)
 	return 0;
 }
 
+struct all {
+	const char *dir;
+	bool stuck; /* one of them */
+};
+
 static void each(void *opaque, const char *name)
 {
+	struct all *a = opaque;
 	struct err e = { 0 };
 
 	/* One that is just ending is no failure of the others. */
-	one(opaque, name, &e);
+	if (one(a->dir, name, &e) != -ETIMEDOUT)
+		return;
+	cmd_fail("metrics", &e, -ETIMEDOUT);
+	a->stuck = true;
 }
 
 int cmd_metrics(int argc, char **argv)
 {
-	const char *dir = NULL;
+	struct all all = { .dir = NULL };
 	const struct opt opts[] = {
 		{ "dir", 0, "DIR", "of control sockets (PAGURUS_DIR)", OPT_STR,
-		  &dir },
+		  &all.dir },
 		{ 0 },
 	};
 	struct err e = { 0 };
@@ -148,7 +159,7 @@ int cmd_metrics(int argc, char **argv)
 		return EXIT_USAGE;
 	if (n > 1)
 		return opt_misuse(&usage, "one NAME at most");
-	ret = n == 1 ? one(dir, argv[1], &e)
-		     : ctl_each(dir, each, (void *)dir, &e);
-	return ret < 0 ? cmd_fail("metrics", &e, ret) : 0;
+	ret = n == 1 ? one(all.dir, argv[1], &e)
+		     : ctl_each(all.dir, each, &all, &e);
+	return ret < 0 ? cmd_fail("metrics", &e, ret) : all.stuck;
 }

@@ -1,6 +1,7 @@
 /*
  * pagurus status: ask one VM, or all of them.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,7 +15,8 @@ static const struct opt_usage usage = {
 	.about = "Show the virtual machines that run here, or one of them with "
 		 "its devices, the traps on their pages, and its exits; a PF "
 		 "driver with its VFs; or the last events of several.",
-	.after = "Exit status: 0; 1 no such VM, or it does not answer.\n\n"
+	.after = "Exit status: 0; 1 no such VM, or one does not answer; 64 "
+		 "the command line is\nwrong.\n\n"
 		 "  pagurus status\n"
 		 "  pagurus status --json web1\n"
 		 "  pagurus status --trace web1 pf0",
@@ -28,6 +30,7 @@ static int ask(const char *dir, const char *name, const char *method,
 
 	if (ret < 0)
 		return ret;
+	ctl_patience(c, CTL_PATIENCE_MS);
 	ret = ctl_ask(c, method, NULL, NULL, NULL, out, e);
 	ctl_close(c);
 	return ret;
@@ -36,16 +39,23 @@ static int ask(const char *dir, const char *name, const char *method,
 struct all {
 	const char *dir;
 	json_t *list;
+	bool stuck; /* one of them */
 };
 
 static void add(void *opaque, const char *name)
 {
 	struct all *a = opaque;
+	struct err e = { 0 };
 	json_t *one;
+	int ret = ask(a->dir, name, "status", &one, &e);
 
 	/* A socket nobody listens on any more is not a VM. */
-	if (ask(a->dir, name, "status", &one, NULL) == 0)
+	if (ret == 0)
 		json_array_append_new(a->list, one);
+	if (ret != -ETIMEDOUT)
+		return;
+	cmd_fail("status", &e, ret);
+	a->stuck = true;
 }
 
 static const char *str(const json_t *o, const char *key)
@@ -197,9 +207,9 @@ int cmd_status(int argc, char **argv)
 		puts("NAME             STATE         PID CPUS      MEM DEVS");
 		json_array_foreach (all.list, i, one)
 			print_line(one);
-	} else if (ret == 0) {
+	} else if (ret == 0 && !all.stuck) {
 		puts("no VM runs here");
 	}
 	json_decref(all.list);
-	return ret < 0 ? cmd_fail("status", &e, ret) : 0;
+	return ret < 0 ? cmd_fail("status", &e, ret) : all.stuck;
 }

@@ -9,7 +9,8 @@ static const struct opt_usage usage = {
 	.synopsis = "stop [OPTIONS] NAME",
 	.about = "Press a virtual machine's power button and wait until its "
 		 "guest has powered off.",
-	.after = "Exit status: 0 it has ended; 1 it has not.",
+	.after = "Exit status: 0 it has ended; 1 it has not; 64 the command "
+		 "line is wrong.",
 };
 
 int cmd_stop(int argc, char **argv)
@@ -41,6 +42,8 @@ int cmd_stop(int argc, char **argv)
 	ret = ctl_connect(&c, dir, argv[1], &e);
 	if (ret < 0)
 		return cmd_fail("stop", &e, ret);
+	/* It says itself when the time is up, unless it cannot. */
+	ctl_patience(c, (unsigned int)seconds * 1000 + CTL_PATIENCE_MS);
 	ret = ctl_ask(c, "stop",
 		      json_pack("{s:b, s:I}", "force", force, "timeout_ms",
 				(json_int_t)seconds * 1000),

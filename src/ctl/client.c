@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 struct ctl_client {
 	int fd;
 	unsigned int id;
+	unsigned int patience_ms; /* 0: for ever */
 	char name[CTL_NAME_MAX + 1];
 	char *buf; /* received, not yet a line */
 	size_t len, room;
@@ -62,6 +64,42 @@ int ctl_fd(const struct ctl_client *c)
 	return c->fd;
 }
 
+void ctl_patience(struct ctl_client *c, unsigned int ms)
+{
+	c->patience_ms = ms;
+}
+
+/*
+ * Something to read before 'end', which is 0 for no end.  A process that is
+ * stopped, or stuck, still has a kernel that accepts connections for it.
+ */
+static int wait_for(struct ctl_client *c, uint64_t end, struct err *e)
+{
+	struct ucred peer = { .pid = 0 };
+	socklen_t len = sizeof(peer);
+	int ret = 0;
+
+	while (end && ret == 0) {
+		struct pollfd p = { .fd = c->fd, .events = POLLIN };
+		uint64_t now = now_ns();
+
+		if (now >= end)
+			break;
+		ret = poll(&p, 1, (int)((end - now) / 1000000 + 1));
+		if (ret < 0)
+			return -errno;
+	}
+	if (!end || ret > 0)
+		return 0;
+	getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+	return err_set(e, -ETIMEDOUT,
+		       "%s: process %d has not answered for %u s: it is "
+		       "starting, stopped ('kill -CONT %d' lets it go on) or "
+		       "stuck ('kill -KILL %d' ends it, with its guest)",
+		       c->name, peer.pid, (c->patience_ms + 999) / 1000,
+		       peer.pid, peer.pid);
+}
+
 /*
  * The next line as JSON; -EPIPE at the end.  Byte for byte no more than the
  * line is taken while nothing is buffered, because after a line the
@@ -69,8 +107,11 @@ int ctl_fd(const struct ctl_client *c)
  */
 static int next(struct ctl_client *c, json_t **out, struct err *e)
 {
+	uint64_t end =
+		c->patience_ms ? now_ns() + c->patience_ms * 1000000ull : 0;
 	char *eol = NULL;
 	json_t *j;
+	int ret;
 
 	while (!eol) {
 		ssize_t n;
@@ -87,6 +128,9 @@ static int next(struct ctl_client *c, json_t **out, struct err *e)
 			c->buf = buf;
 			c->room += 65536;
 		}
+		ret = wait_for(c, end, e);
+		if (ret < 0)
+			return ret;
 		n = recv(c->fd, c->buf + c->len, c->room - c->len, MSG_PEEK);
 		if (n < 0 && errno == EINTR)
 			return -EINTR;
@@ -154,11 +198,12 @@ int ctl_ask(struct ctl_client *c, const char *method, json_t *params,
 	if (ret >= 0)
 		ret = sock_send(c->fd, "\n", 1, NULL, 0);
 	free(line);
-	if (ret < 0)
+	/* It may have said why before it hung up. */
+	if (ret < 0 && ret != -EPIPE)
 		return err_sys(e, ret, "%s", c->name);
 
 	for (;;) {
-		json_t *reply = NULL, *event;
+		json_t *reply = NULL, *event, *to;
 		bool go_on = true;
 
 		ret = next(c, &reply, e);
@@ -166,7 +211,13 @@ int ctl_ask(struct ctl_client *c, const char *method, json_t *params,
 			continue;
 		if (ret < 0)
 			return ret;
-		if (json_integer_value(json_object_get(reply, "id")) != id) {
+		to = json_object_get(reply, "id");
+		if (json_is_null(to)) {
+			ret = outcome(c, reply, result, e);
+			json_decref(reply);
+			return ret;
+		}
+		if (json_integer_value(to) != id) {
 			json_decref(reply);
 			continue; /* of a call nobody waits for any more */
 		}

@@ -87,6 +87,13 @@ int ctl_connect(struct ctl_client **out, const char *dir, const char *name,
 void ctl_close(struct ctl_client *c);
 
 /*
+ * Give up with -ETIMEDOUT, and a message that names the process, when it has
+ * said nothing for so long; 0, as at first: wait for ever.
+ */
+void ctl_patience(struct ctl_client *c, unsigned int ms);
+#define CTL_PATIENCE_MS 5000 /* for what a live process knows at once */
+
+/*
  * Ask and wait.  'params' is taken and may be NULL.  on_event may be NULL;
  * if it returns false the wait ends with -EINTR.  *result is the caller's
  * to decref; 'result' may be NULL.

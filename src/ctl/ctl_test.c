@@ -313,6 +313,47 @@ static void nonsense_gets_an_answer(void **state)
 	close(fd);
 }
 
+/* As a process that is stopped: the kernel still takes connections for it. */
+static void the_mute_are_given_up_on(void **state)
+{
+	char path[PATH_MAX], pid[32];
+	struct ctl_client *c;
+	struct err e = { 0 };
+	int fd;
+
+	ctl_path(path, sizeof(path), dir, "mute", "sock", NULL);
+	fd = sock_listen(path, SOCK_STREAM, NULL);
+	assert_true(fd >= 0);
+	assert_int_equal(ctl_connect(&c, dir, "mute", NULL), 0);
+	ctl_patience(c, 50);
+	assert_int_equal(ctl_ask(c, "status", NULL, NULL, NULL, NULL, &e),
+			 -ETIMEDOUT);
+	snprintf(pid, sizeof(pid), "kill -CONT %d", (int)getpid());
+	assert_non_null(strstr(e.text, pid));
+	ctl_close(c);
+	close(fd);
+	unlink(path);
+}
+
+static void a_full_house_says_so(void **state)
+{
+	struct ctl_client *c[CTL_CONNS + 1];
+	struct err e = { 0 };
+
+	for (unsigned int i = 0; i < CTL_CONNS; i++) {
+		assert_int_equal(ctl_connect(&c[i], dir, "vm1", NULL), 0);
+		assert_int_equal(
+			ctl_ask(c[i], "echo", NULL, NULL, NULL, NULL, NULL), 0);
+	}
+	assert_int_equal(ctl_connect(&c[CTL_CONNS], dir, "vm1", NULL), 0);
+	assert_int_equal(ctl_ask(c[CTL_CONNS], "echo", NULL, NULL, NULL, NULL,
+				 &e),
+			 -EBUSY);
+	assert_non_null(strstr(e.text, "too many connections"));
+	for (unsigned int i = 0; i <= CTL_CONNS; i++)
+		ctl_close(c[i]);
+}
+
 static void a_name_is_for_one(void **state)
 {
 	struct ctl_server *s2;
@@ -384,6 +425,8 @@ int main(void)
 		SERVED(long_calls_tell_progress),
 		SERVED(a_connection_can_be_taken),
 		SERVED(nonsense_gets_an_answer),
+		SERVED(the_mute_are_given_up_on),
+		SERVED(a_full_house_says_so),
 		SERVED(a_name_is_for_one),
 		SERVED(sockets_can_be_listed),
 	};

@@ -314,6 +314,17 @@ static void on_conn(int fd, uint32_t events, void *opaque)
 	}
 }
 
+/* Nobody is ever asked to wait for the word of a full house. */
+static void turn_away(int fd)
+{
+	static const char line[] =
+		"{\"id\":null,\"error\":{\"code\":-16,\"text\":\"too many "
+		"connections to its control socket: end some of the programs "
+		"that hold one\"}}\n";
+
+	send(fd, line, sizeof(line) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static void on_listen(int fd, uint32_t events, void *opaque)
 {
 	struct ctl_server *s = opaque;
@@ -338,6 +349,7 @@ static void on_listen(int fd, uint32_t events, void *opaque)
 	}
 	log_limited(&s->limit, LOG_WARN, "control: more than %d connections",
 		    CTL_CONNS);
+	turn_away(new);
 	close(new);
 }
 

@@ -205,6 +205,14 @@ static struct peer *join(struct console *c, int in, int out)
 	return NULL;
 }
 
+bool console_full(const struct console *c)
+{
+	for (unsigned int i = 0; i < PEERS; i++)
+		if (c->peer[i].in < 0 && c->peer[i].out < 0)
+			return false;
+	return true;
+}
+
 int console_attach(struct console *c, int fd)
 {
 	struct peer *p = join(c, fd, fd);

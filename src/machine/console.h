@@ -9,6 +9,7 @@
 #ifndef MACHINE_CONSOLE_H
 #define MACHINE_CONSOLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -30,6 +31,8 @@ void console_destroy(struct console *c); /* NULL is fine */
 /* Where input goes; fn NULL: nowhere. */
 void console_connect(struct console *c, console_in_fn fn, void *opaque);
 
+/* Whether there is no room for one more reader. */
+bool console_full(const struct console *c);
 /* One more reader and writer; owns the descriptor. */
 int console_attach(struct console *c, int fd);
 

@@ -21,8 +21,13 @@ static int do_console(void *opaque, struct ctl_call *c, const json_t *params,
 		      json_t **result, struct err *e)
 {
 	struct machine *m = opaque;
-	int fd = ctl_take_fd(c);
+	int fd;
 
+	if (console_full(m->console))
+		return err_set(e, -EBUSY,
+			       "too many terminals have its console already: "
+			       "disconnect one");
+	fd = ctl_take_fd(c);
 	if (fd >= 0)
 		console_attach(m->console, fd);
 	return CTL_LATER;
@@ -78,7 +83,7 @@ static int do_stop(void *opaque, struct ctl_call *c, const json_t *params,
 		i++;
 	if (i == STOPS_MAX)
 		return err_set(e, -EBUSY, "others wait for the same already");
-	if (ms < 0 || ms > 86400000)
+	if ((limit && !json_is_integer(limit)) || ms < 0 || ms > 86400000)
 		return err_set(e, -EINVAL, "timeout_ms: 0 to 86400000");
 	if (json_is_true(json_object_get(params, "force"))) {
 		machine_quit(m, 0);
