@@ -80,6 +80,43 @@ says 1 'may not listen to its power button' "$pagurus" stop -t 0 a
 says 0 'got x' sh -c "{ sleep 0.3; printf x; sleep 1; } | '$pagurus' console a"
 ended 0
 
+# A terminal is what it was, whatever ends its console.
+console_ends() {
+	python3 - "$pagurus" a <<-'EOF'
+	import os, pty, signal, subprocess, sys, termios, time
+	for end in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, None):
+	    master, tty = pty.openpty()
+	    before = termios.tcgetattr(tty)
+	    p = subprocess.Popen([sys.argv[1], "console", sys.argv[2]],
+	                         stdin=tty, stdout=tty, stderr=tty)
+	    for _ in range(200):
+	        if termios.tcgetattr(tty) != before:
+	            break
+	        time.sleep(0.05)
+	    else:
+	        sys.exit("the terminal is never raw")
+	    if end:
+	        p.send_signal(end)
+	    else:
+	        os.write(master, b"\x1d")
+	    if p.wait() != (-end if end else 0):
+	        sys.exit("%s: exit %d" % (end, p.returncode))
+	    if termios.tcgetattr(tty) != before:
+	        sys.exit("%s leaves the terminal raw" % end)
+	EOF
+}
+vm a input
+until_true 10 "$pagurus" status a || wrong 'it does not run'
+out=$(console_ends 2>&1) || wrong "console: $out"
+
+# A process that is stopped is named, and waited for no longer than that.
+kill -STOP "$vm"
+says 1 "'kill -CONT $vm'" "$pagurus" status a
+says 1 "'kill -CONT $vm'" "$pagurus" status
+kill -CONT "$vm"
+"$pagurus" stop --force a || wrong 'stop --force'
+ended 0
+
 # A socket of its own for the console.
 vm a input --console "$dir/a.con"
 until_true 10 test -S "$dir/a.con" || wrong 'no console socket'
