@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -12,6 +13,8 @@
 #include <unistd.h>
 
 #include "base/util.h"
+
+#define LOCK_TRIES 1000 /* of a millisecond */
 
 static int address(const char *path, struct sockaddr_un *sa, struct err *e)
 {
@@ -28,6 +31,7 @@ static int address(const char *path, struct sockaddr_un *sa, struct err *e)
 
 int sock_connect(const char *path, int type, struct err *e)
 {
+	static const struct timeval patience = { .tv_sec = 5 }, forever;
 	struct sockaddr_un sa;
 	int fd, ret;
 
@@ -37,11 +41,15 @@ int sock_connect(const char *path, int type, struct err *e)
 	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_sys(e, -errno, "socket");
+	/* Whoever accepts nothing any more has a queue, which gets full. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) {
-		ret = err_sys(e, -errno, "connect to %s", path);
+		ret = errno == EAGAIN ? -ETIMEDOUT : -errno;
+		err_sys(e, ret, "connect to %s", path);
 		close(fd);
 		return ret;
 	}
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &forever, sizeof(forever));
 	return fd;
 }
 
@@ -69,21 +77,49 @@ static int clear_stale(const char *path, int type, struct err *e)
 	return 0;
 }
 
+/*
+ * Between finding a name dead and having taken it nobody else may do the
+ * same: each would remove what the other has just bound.  The directory is
+ * locked for that long, since a file of its own for the lock would stay
+ * behind.  Whoever holds that lock for longer is not one of us, and not
+ * waited for; nor does a directory that cannot be read matter to bind().
+ */
+static int lock_names(const char *path)
+{
+	char dir[sizeof(((struct sockaddr_un *)NULL)->sun_path)], *slash;
+	int fd;
+
+	snprintf(dir, sizeof(dir), "%s", path);
+	slash = strrchr(dir, '/');
+	if (slash)
+		slash[slash == dir] = '\0';
+	fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; fd >= 0 && i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+			break;
+		poll(NULL, 0, 1);
+	}
+	return fd;
+}
+
 int sock_listen(const char *path, int type, struct err *e)
 {
 	struct sockaddr_un sa;
 	mode_t old;
-	int fd, ret;
+	int fd, ret, lock;
 
 	ret = address(path, &sa, e);
 	if (ret < 0)
 		return ret;
+	lock = lock_names(path);
 	ret = clear_stale(path, type, e);
 	if (ret < 0)
-		return ret;
+		goto unlock;
 	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_sys(e, -errno, "socket");
+	if (fd < 0) {
+		ret = err_sys(e, -errno, "socket");
+		goto unlock;
+	}
 
 	/* Never open to others, not even between bind and chmod. */
 	old = umask(0177);
@@ -97,12 +133,15 @@ int sock_listen(const char *path, int type, struct err *e)
 		ret = err_sys(e, -errno, "listen on %s", path);
 		goto unlink;
 	}
+	close_fd(&lock);
 	return fd;
 
 unlink:
 	unlink(path);
 close:
 	close(fd);
+unlock:
+	close_fd(&lock);
 	return ret;
 }
 

@@ -18,6 +18,7 @@
 
 /* 'type' is SOCK_STREAM or SOCK_SEQPACKET; fds are CLOEXEC.  Returns the fd. */
 int sock_listen(const char *path, int type, struct err *e);
+/* -ETIMEDOUT after seconds where somebody listens and accepts nothing. */
 int sock_connect(const char *path, int type, struct err *e);
 int sock_accept(int fd);
 

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,6 +56,54 @@ static void a_live_name_is_refused_and_a_dead_one_taken(void **state)
 	close(fd);
 }
 
+enum { RACERS = 4 };
+
+struct racer {
+	pthread_barrier_t *start;
+	int fd;
+};
+
+static void *race(void *opaque)
+{
+	struct racer *r = opaque;
+
+	pthread_barrier_wait(r->start);
+	r->fd = sock_listen(path, SOCK_STREAM, NULL);
+	return NULL;
+}
+
+/* Several at once after a kill -9: one gets the name. */
+static void a_dead_name_is_taken_once(void **state)
+{
+	pthread_barrier_t start;
+
+	pthread_barrier_init(&start, NULL, RACERS);
+	for (int round = 0; round < 500; round++) {
+		int fd = sock_listen(path, SOCK_STREAM, NULL), won = 0;
+		struct racer r[RACERS];
+		pthread_t t[RACERS];
+
+		assert_true(fd >= 0);
+		close(fd);
+		for (int i = 0; i < RACERS; i++) {
+			r[i] = (struct racer){ &start, -1 };
+			assert_int_equal(
+				pthread_create(&t[i], NULL, race, &r[i]), 0);
+		}
+		for (int i = 0; i < RACERS; i++)
+			pthread_join(t[i], NULL);
+		for (int i = 0; i < RACERS; i++) {
+			won += r[i].fd >= 0;
+			if (r[i].fd >= 0)
+				close(r[i].fd);
+			else
+				assert_int_equal(r[i].fd, -EADDRINUSE);
+		}
+		assert_int_equal(won, 1);
+	}
+	pthread_barrier_destroy(&start);
+}
+
 static void a_file_is_not_removed(void **state)
 {
 	struct err e = { 0 };
@@ -63,6 +112,21 @@ static void a_file_is_not_removed(void **state)
 	close(fd);
 	assert_int_equal(sock_listen(path, SOCK_STREAM, &e), -EEXIST);
 	assert_int_equal(access(path, F_OK), 0);
+}
+
+static void who_accepts_nothing_is_given_up_on(void **state)
+{
+	int fd = sock_listen(path, SOCK_STREAM, NULL), c[200], n = 0;
+
+	assert_true(fd >= 0);
+	do
+		c[n] = sock_connect(path, SOCK_STREAM, NULL);
+	while (c[n] >= 0 && ++n < 200);
+	assert_in_range(n, 1, 199);
+	assert_int_equal(c[n], -ETIMEDOUT);
+	while (n)
+		close(c[--n]);
+	close(fd);
 }
 
 static void long_paths_are_named(void **state)
@@ -117,7 +181,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(only_the_owner_may_connect),
 		T(a_live_name_is_refused_and_a_dead_one_taken),
+		T(a_dead_name_is_taken_once),
 		T(a_file_is_not_removed),
+		T(who_accepts_nothing_is_given_up_on),
 		T(long_paths_are_named),
 		T(descriptors_travel_and_do_not_leak),
 	};

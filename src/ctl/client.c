@@ -44,6 +44,12 @@ int ctl_connect(struct ctl_client **out, const char *dir, const char *name,
 				       "on %s): 'pagurus status' lists those "
 				       "that do",
 				       name, path);
+		if (ret == -ETIMEDOUT)
+			return err_set(e, ret,
+				       "%s: its process accepts no "
+				       "connections on %s any more: it is "
+				       "stopped or stuck",
+				       name, path);
 		return err_sys(e, ret, "%s", path);
 	}
 	*out = c;
