@@ -200,7 +200,55 @@ static void buffers_split_and_merge(void **state)
 	tear_down(&rig);
 }
 
-/* With huge pages the unit is 2 MiB; only where some are reserved. */
+#define HUGE_DIR "/sys/kernel/mm/hugepages/hugepages-2048kB/"
+
+static long huge_before = -1; /* what give_back() puts back */
+
+static long huge_get(const char *what)
+{
+	char path[128];
+	long n = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), HUGE_DIR "%s", what);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%ld", &n) != 1)
+		n = -1;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static void huge_set(long n)
+{
+	FILE *f = fopen(HUGE_DIR "nr_hugepages", "we");
+
+	if (f) {
+		fprintf(f, "%ld", n);
+		fclose(f);
+	}
+}
+
+/* So many free ones, for this test only; root may, others need them there. */
+static void huge_reserve(long n)
+{
+	long free = huge_get("free_hugepages") - huge_get("resv_hugepages");
+
+	if (free >= n)
+		return;
+	huge_before = huge_get("nr_hugepages");
+	huge_set(huge_before + n - free);
+}
+
+static int give_back(void **state)
+{
+	if (huge_before >= 0)
+		huge_set(huge_before);
+	huge_before = -1;
+	return 0;
+}
+
+/* With huge pages the unit is 2 MiB. */
 static void huge_pages_split(void **state)
 {
 	struct vm_config cfg = { .name = "huge",
@@ -215,6 +263,7 @@ static void huge_pages_split(void **state)
 	struct err e = { 0 };
 
 	memset(&rig, 0, sizeof(rig));
+	huge_reserve(MEM >> 21);
 	if (vm_create(&rig.vm, &cfg, &e)) {
 		assert_non_null(strstr(e.text, "huge pages"));
 		print_message("skipped: %s\n", e.text);
@@ -625,7 +674,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(pages_toggle),
 		cmocka_unit_test(pages_toggle_in_a_race),
 		cmocka_unit_test(buffers_split_and_merge),
-		cmocka_unit_test(huge_pages_split),
+		cmocka_unit_test_teardown(huge_pages_split, give_back),
 		cmocka_unit_test(splits_are_checked),
 		cmocka_unit_test(dirty_pages_are_logged),
 		cmocka_unit_test(pause_stops_and_nests),
