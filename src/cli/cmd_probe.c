@@ -77,6 +77,9 @@ static const struct opt_usage usage = {
 	"at entry and at every exit, tail calls included.  A pattern is\n"
 	"[FILE:]FUNCTION, both shell globs; without FILE the program itself\n"
 	"is meant.  Ctrl-C detaches and puts every byte back.",
+	"Exit status: that of COMMAND if one was given; else 0; 1 the process\n"
+	"cannot be traced, or no function matches; 64 the command line is\n"
+	"wrong.\n\n"
 	"Examples:\n"
 	"  pagurus probe -p 4242 --args 2 --ret 'parse_*'\n"
 	"  pagurus probe --hist -d 10 -p 4242 'libc*:malloc'\n"
