@@ -191,7 +191,15 @@ static int open_device(struct pf_cmd *c, const struct args *a,
 
 	if (strncmp(c->device, "vfio-user:", 10) == 0)
 		return pdev_open(out, c->device, e);
-	ret = ctl_path(path, sizeof(path), a->dir, a->name, "token", e);
+	/* What the user wrote is judged before there is a token behind it. */
+	ret = pdev_check_spec(c->device, e);
+	if (ret == 0 && strchr(c->device, ','))
+		ret = err_set(e, -EINVAL,
+			      "'%s': the driver chooses the VF token itself; "
+			      "leave it out",
+			      c->device);
+	if (ret == 0)
+		ret = ctl_path(path, sizeof(path), a->dir, a->name, "token", e);
 	if (ret == 0)
 		ret = pf_host_token(c->token, path, e);
 	if (ret < 0)

@@ -26,6 +26,8 @@ static const struct opt_usage usage = {
 		 "      --vf 0000:01:10.0 --console stdio",
 };
 
+#define MEM_UNIT (2ull << 20)
+
 static int boot(struct machine *m, void *opaque, struct err *e)
 {
 	int ret = machine_build(m, e);
@@ -81,9 +83,14 @@ int cmd_run(int argc, char **argv)
 		return opt_misuse(&usage, "'%s' is no option", argv[1]);
 	if (!cfg.name || !cfg.kernel)
 		return opt_misuse(&usage, "--name and --kernel are needed");
-	if (cpus > VM_CPUS_MAX || vfs.n > MACHINE_DEVS_MAX)
-		return opt_misuse(&usage, "at most %d CPUs and %d VFs",
+	if (!cpus || cpus > VM_CPUS_MAX || vfs.n > MACHINE_DEVS_MAX)
+		return opt_misuse(&usage, "1 to %d CPUs and at most %d VFs",
 				  VM_CPUS_MAX, MACHINE_DEVS_MAX);
+	if (!mem || mem % MEM_UNIT)
+		return opt_misuse(&usage,
+				  "--mem of %llu bytes: give a multiple of 2M, "
+				  "as 512M or 4G",
+				  (unsigned long long)mem);
 	cfg.cpus = (unsigned int)cpus;
 	cfg.mem = mem;
 	cfg.nvfs = vm.nvfs = vfs.n;

@@ -102,8 +102,9 @@ static int store(const struct opt *o, const char *v, const struct opt_usage *u)
 			ret = -EINVAL;
 		if (ret) {
 			opt_misuse(u, "--%s '%s': %s", o->name, v,
-				   ret == -ERANGE ? "too large"
-						  : "not a number");
+				   ret == -ERANGE	 ? "too large"
+				   : o->kind == OPT_SIZE ? "not a size, as 512M"
+							 : "not a number");
 			return OPT_BAD;
 		}
 		*(uint64_t *)o->out = n;

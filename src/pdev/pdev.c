@@ -9,15 +9,27 @@
 #include "pdev/backend.h"
 #include "pdev/vfio_user_client.h"
 
+static const char vfio_user[] = "vfio-user:";
+
 /* Which back end a spec names: the first whose prefix fits; it gets the rest. */
 static const struct {
 	const char *prefix;
 	int (*open)(struct pdev **out, const char *rest, struct err *e);
 } backends[] = {
-	{ "vfio-user:", vfio_user_open },
+	{ vfio_user, vfio_user_open },
 	{ "", pdev_vfio_open },
 	{ NULL, NULL },
 };
+
+int pdev_check_spec(const char *spec, struct err *e)
+{
+	struct pdev_vfio_spec parts;
+
+	if (!strncmp(spec, vfio_user, strlen(vfio_user)) &&
+	    spec[strlen(vfio_user)])
+		return 0;
+	return pdev_vfio_parse(&parts, spec, e);
+}
 
 int pdev_open(struct pdev **out, const char *spec, struct err *e)
 {

@@ -138,6 +138,8 @@ struct pdev {
  * 'spec' is "0000:01:10.0", "0000:01:10.0,vf-token=UUID" or
  * "vfio-user:/path/to/socket".
  */
+/* Whether a spec can name a device at all; nothing is looked at. */
+int pdev_check_spec(const char *spec, struct err *e);
 int pdev_open(struct pdev **out, const char *spec, struct err *e);
 void pdev_close(struct pdev *p); /* NULL is fine */
 

@@ -126,13 +126,11 @@ static int check_sysfs(const char *sys, const char *bdf, char *group,
 		return err_set(e, -ENODEV,
 			       "%s: bound to %s, not to vfio-pci: modprobe "
 			       "vfio-pci; echo vfio-pci > %s/driver_override; "
-			       "%s%s%secho %s > %s/bus/pci/drivers_probe",
+			       "%s%s%s%s%secho %s > %s/bus/pci/drivers_probe",
 			       bdf, *driver ? driver : "no driver", path,
 			       *driver ? "echo " : "", *driver ? bdf : "",
-			       *driver ? " > /sys/bus/pci/devices/.../driver/"
-					 "unbind; "
-				       : "",
-			       bdf, sys);
+			       *driver ? " > " : "", *driver ? path : "",
+			       *driver ? "/driver/unbind; " : "", bdf, sys);
 	link_name(group, size, "%s/iommu_group", path);
 	if (!*group)
 		return err_set(e, -ENODEV,

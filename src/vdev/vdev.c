@@ -98,6 +98,10 @@ static int dma_map(struct vdev *v, struct err *e)
 {
 	const struct host_ram *ram;
 	size_t n = v->host->ops->ram(v->host, &ram);
+	unsigned long long all = 0;
+
+	for (size_t i = 0; i < n; i++)
+		all += ram[i].size;
 
 	while (v->ndma < n) {
 		const struct host_ram *r = &ram[v->ndma];
@@ -118,8 +122,7 @@ static int dma_map(struct vdev *v, struct err *e)
 				"pinned for DMA: raise the locked-memory "
 				"limit (ulimit -l, LimitMEMLOCK=) by that "
 				"much",
-				v->pdev->name,
-				(unsigned long long)(r->size >> 20));
+				v->pdev->name, all >> 20);
 		if (ret < 0)
 			return err_sys(e, ret,
 				       "%s: cannot map guest RAM at 0x%llx for "

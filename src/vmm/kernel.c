@@ -185,6 +185,6 @@ int boot_kernel_load(struct boot_kernel *k, const struct boot_image *img,
 		return load_bzimage(k, img, ram, e);
 	return err_set(e, -ENOEXEC,
 		       "kernel %s: not bootable: neither a bzImage nor an ELF "
-		       "file for x86-64",
+		       "file for x86-64: give a vmlinuz or a vmlinux",
 		       img->path);
 }

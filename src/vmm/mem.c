@@ -84,8 +84,10 @@ static int map_twice(struct vm *vm, uint64_t size, bool huge, struct err *e)
 			goto unmap;
 		}
 		if (view[i] == MAP_FAILED) {
-			ret = err_sys(e, -errno,
-				      "guest memory: mapping %lu MiB",
+			ret = err_set(e, -errno,
+				      "guest memory: this host cannot map "
+				      "%lu MiB: give the VM less, or see "
+				      "ulimit -v",
 				      size >> 20);
 			goto unmap;
 		}

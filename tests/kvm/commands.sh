@@ -41,6 +41,15 @@ ended() {
 # What the command line can get wrong, and what the host.
 says 64 'name and --kernel are needed' "$pagurus" run
 says 64 'at most' "$pagurus" run --name a --kernel "$guest" --cpus 99
+says 64 '1 to 32 CPUs' "$pagurus" run --name a --kernel "$guest" --cpus 0
+for size in 0 1 3M; do
+	says 64 'give a multiple of 2M' \
+	    "$pagurus" run --name a --kernel "$guest" --mem "$size"
+done
+says 64 'not a size, as 512M' "$pagurus" run --name a --kernel "$guest" \
+    --mem 16E
+says 1 'give the VM less' "$pagurus" run --name a --kernel "$guest" --mem 100T
+says 1 "'eth0' names no device" "$pagurus" pf eth0
 says 1 "cannot be a VM's name" "$pagurus" run --name a/b --kernel "$guest"
 says 1 "$dir/none" "$pagurus" run --name a --kernel "$dir/none"
 says 1 'is no model' "$pagurus" run --name a --kernel "$guest" --mem 32M \
