@@ -16,6 +16,9 @@ from .proc import Pump
 CPU = "max,phys-bits=36"	# VF BARs below 4 GiB: see NIC-FACTS 6.1
 
 
+RUN_PREFIX = "pagurus-lab-"	# of the folders with a lab's sockets
+
+
 class Lab:
     def __init__(self, name, build, image, qemu, say):
         self.name = name
@@ -32,7 +35,7 @@ class Lab:
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir)
         # Socket names must fit in 107 bytes, which a build folder may not.
-        self.run_dir = tempfile.mkdtemp(prefix="pagurus-lab-")
+        self.run_dir = tempfile.mkdtemp(prefix=RUN_PREFIX)
         os.symlink(self.run_dir, os.path.join(self.dir, "run"))
         self.record = open(os.path.join(self.dir, "log"), "w")
 
