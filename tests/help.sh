@@ -37,6 +37,8 @@ for c in $("$pagurus" --help | sed -n 's/^  \([a-z]*\)  .*/\1/p'); do
 		continue
 	fi
 	"$pagurus" "$c" --help >"$dir/help" || wrong "$c --help fails"
+	wide=$(awk 'length > 80' "$dir/help")
+	[ -z "$wide" ] || wrong "$c --help is wider than a terminal: $wide"
 	of_help <"$dir/help" >"$dir/a"
 	of_man <"$page" >"$dir/b"
 	[ -s "$dir/a" ] || wrong "$c --help names no option"

@@ -2,8 +2,9 @@
  * The event loop: epoll, timers, signals, and calls from other threads.
  *
  * One thread runs a loop and owns all its sources; only loop_call(),
- * loop_stop() and loop_mod_fd() of a source that stays may come from elsewhere.  A callback may remove any source,
- * itself included: storage is freed once the round of events is over.
+ * loop_stop() and loop_mod_fd() of a source that stays may come from
+ * elsewhere.  A callback may remove any source, itself included: storage is
+ * freed once the round of events is over.
  */
 #ifndef BASE_LOOP_H
 #define BASE_LOOP_H

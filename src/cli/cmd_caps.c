@@ -24,7 +24,7 @@ static const struct opt_usage usage = {
 	.after = "VFs of this host's PCI devices and of every running "
 		 "'pagurus pf' are listed.\n\n"
 		 "Exit status: 0 something is on offer; 1 nothing is; 64 the "
-		 "command line is wrong.\n\n"
+		 "command line\nis wrong.\n\n"
 		 "  pagurus caps --json",
 };
 

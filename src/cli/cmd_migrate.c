@@ -25,7 +25,7 @@ static const struct opt_usage migrate_usage = {
 		 "lost: if anything fails the VM goes on here.",
 	.after =
 		"DEST is HOST:PORT or unix:PATH. Ctrl-C cancels; a second one "
-		"leaves the migration alone and ends this command.\n\n"
+		"leaves\nthe migration alone and ends this command.\n\n"
 		"Exit status: 0 the VM runs at DEST; 1 it still runs here; 2 "
 		"neither, the\nhand-over is undecided and the message says "
 		"what to do; 64 the command line\nis wrong.\n\n"

@@ -69,13 +69,13 @@ static const struct opt opts[] = {
 static const struct opt_usage usage = {
 	"probe [OPTIONS] -p PID FUNCTION[,GLOB...]\n"
 	"       pagurus probe [OPTIONS] FUNCTION[,GLOB...] -- COMMAND [ARGS]\n"
-	"       pagurus probe [OPTIONS] --vm NAME --symbols FILE "
-	"[MODULE:]FUNCTION[,GLOB...]\n"
+	"       pagurus probe [OPTIONS] --vm NAME --symbols FILE\n"
+	"                     [MODULE:]FUNCTION[,GLOB...]\n"
 	"       pagurus probe [OPTIONS] --vm NAME --resume\n"
 	"       pagurus probe --list {-p PID|-f FILE} FUNCTION[,GLOB...]",
-	"Watch functions of a process, or of a guest's kernel,\n"
-	"at entry and at every exit, tail calls included.  A pattern is\n"
-	"[FILE:]FUNCTION, both shell globs; without FILE the program itself\n"
+	"Watch functions of a process, or of a guest's kernel, "
+	"at entry and at every exit, tail calls included.  A pattern is "
+	"[FILE:]FUNCTION, both shell globs; without FILE the program itself "
 	"is meant.  Ctrl-C detaches and puts every byte back.",
 	"Exit status: that of COMMAND if one was given; else 0; 1 the process\n"
 	"cannot be traced, or no function matches; 64 the command line is\n"

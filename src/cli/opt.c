@@ -9,6 +9,9 @@
 
 #include "cli/cmd.h"
 
+#define HELP_WIDTH 78
+#define HELP_LEFT  30 /* columns of an option's name and argument */
+
 int opt_size(const char *s, uint64_t *out)
 {
 	static const char units[] = "KMGT";
@@ -39,9 +42,31 @@ int opt_size(const char *s, uint64_t *out)
 	return 0;
 }
 
+/* Words of 'text' in lines of 'width', after the first indented by so many. */
+static void print_wrapped(const char *text, int indent, int width)
+{
+	int at = 0;
+
+	while (*text) {
+		int len = (int)strcspn(text, " ");
+
+		if (at && at + 1 + len > width) {
+			printf("\n%*s", indent, "");
+			at = 0;
+		}
+		printf("%s%.*s", at ? " " : "", len, text);
+		at += len + !!at;
+		text += len;
+		text += strspn(text, " ");
+	}
+	putchar('\n');
+}
+
 static void print_help(const struct opt *opts, const struct opt_usage *u)
 {
-	printf("usage: pagurus %s\n\n%s\n\nOptions:\n", u->synopsis, u->about);
+	printf("usage: pagurus %s\n\n", u->synopsis);
+	print_wrapped(u->about, 0, HELP_WIDTH);
+	puts("\nOptions:");
 	for (const struct opt *o = opts; o->name; o++) {
 		char left[64];
 
@@ -49,12 +74,14 @@ static void print_help(const struct opt *opts, const struct opt_usage *u)
 			 o->letter ? "-" : " ", o->letter ? o->letter : ' ',
 			 o->letter ? "," : " ", o->name, o->arg ? " " : "",
 			 o->arg ? o->arg : "");
-		if (strlen(left) > 30)
-			printf("  %s\n  %-30s  %s\n", left, "", o->what);
+		if (strlen(left) > HELP_LEFT)
+			printf("  %s\n  %-*s  ", left, HELP_LEFT, "");
 		else
-			printf("  %-30s  %s\n", left, o->what);
+			printf("  %-*s  ", HELP_LEFT, left);
+		print_wrapped(o->what, HELP_LEFT + 4,
+			      HELP_WIDTH - HELP_LEFT - 4);
 	}
-	printf("  %-30s  %s\n", "    --help", "show this text");
+	printf("  %-*s  %s\n", HELP_LEFT, "    --help", "show this text");
 	if (u->after)
 		printf("\n%s\n", u->after);
 }

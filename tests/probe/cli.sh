@@ -19,7 +19,8 @@ check() {
 	fi
 }
 
-check help 0 'entry and at every exit' "$pagurus" probe --help
+# The text is wrapped to the terminal: only what stands in one line.
+check help 0 'exit, tail calls included' "$pagurus" probe --help
 check 'no function' 64 'which functions' "$pagurus" probe
 check 'no target' 64 'PID or -- COMMAND' "$pagurus" probe main
 check 'two targets' 64 'PID or -- COMMAND' \
