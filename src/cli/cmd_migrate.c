@@ -2,6 +2,7 @@
  * pagurus migrate, pagurus check: move a VM, or say what moving it would do.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -215,6 +216,20 @@ static void summary(const json_t *o)
 	putchar('\n');
 }
 
+/* That the report can be written is seen before there is one to write. */
+static int try_report(const char *path, struct err *e)
+{
+	bool there = access(path, F_OK) == 0;
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+	if (fd < 0)
+		return err_sys(e, -errno, "report %s", path);
+	close(fd);
+	if (!there)
+		unlink(path);
+	return 0;
+}
+
 static int migrate(const struct args *a, const char *vm, const char *dest,
 		   struct err *e)
 {
@@ -225,6 +240,9 @@ static int migrate(const struct args *a, const char *vm, const char *dest,
 	struct err why = { 0 };
 	int out, ret;
 
+	ret = a->report ? try_report(a->report, e) : 0;
+	if (ret < 0)
+		return ret;
 	ret = ctl_connect(&c, a->dir, vm, e);
 	if (ret < 0)
 		return ret;

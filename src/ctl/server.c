@@ -265,7 +265,9 @@ static void request(struct conn *c, const char *line, size_t len)
 	} else if (!strcmp(name, "help")) {
 		say(c, json_pack("{s:O, s:o}", "id", id, "result", help(c->s)));
 	} else if (!(m = find(c->s, name, &opaque))) {
-		err_set(&e, -ENOSYS, "no method '%.40s'; 'help' lists them",
+		err_set(&e, -ENOSYS,
+			"no method '%.40s' in this kind of process; "
+			"'help' lists those there are",
 			name);
 		say_error(c, id, -ENOSYS, &e);
 	} else {

@@ -578,7 +578,7 @@ static int open_source(struct move *mv, const json_t *params, struct err *e)
 			1000000,
 		.bandwidth = number(params, "bandwidth", 0),
 		.connections = (unsigned int)number(params, "connections", 0),
-		.zstd_level = (int)MIN(number(params, "zstd", 0), 19ull),
+		.zstd_level = (int)MIN(number(params, "zstd", 0), 20ull),
 		.stall_is_final = json_is_true(
 			json_object_get(params, "cancel_on_stall")),
 		.verify = json_is_true(json_object_get(params, "verify")),
@@ -601,6 +601,8 @@ static int open_source(struct move *mv, const json_t *params, struct err *e)
 		return err_set(e, -EINVAL,
 			       "fallback '%s': only 'software' exists",
 			       fallback);
+	if (p.zstd_level > 19)
+		return err_set(e, -EINVAL, "zstd: level 1 to 19, or 0 for off");
 	if (!p.connections)
 		p.connections = tls ? connections_tls() : CONNECTIONS;
 	if (p.connections > MIG_CHANNELS_MAX)

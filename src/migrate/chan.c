@@ -79,6 +79,11 @@ static int split_addr(const char *addr, char *host, size_t size,
 	memcpy(host, addr, n);
 	host[n] = '\0';
 	*port = colon + 1;
+	/* getaddrinfo() would take it, less a multiple of 65536. */
+	if (strspn(*port, "0123456789") == strlen(*port) &&
+	    (strlen(*port) > 5 || atoi(*port) > UINT16_MAX))
+		return err_set(e, -EINVAL, "port %s: there are 0 to 65535",
+			       *port);
 	return 0;
 }
 

@@ -359,6 +359,11 @@ static void bad_addresses_are_named(void **state)
 	err_clear(&e);
 	assert_int_equal(chan_listen(&l, "127.0.0.1:", NULL, &e), -EINVAL);
 	err_clear(&e);
+	assert_int_equal(chan_listen(&l, "127.0.0.1:65536", NULL, &e), -EINVAL);
+	assert_non_null(strstr(e.text, "port 65536"));
+	assert_int_equal(chan_connect(&c, "127.0.0.1:99999999999", NULL, NULL),
+			 -EINVAL);
+	err_clear(&e);
 	assert_int_equal(chan_connect(&c, "127.0.0.1:1", NULL, &e),
 			 -ECONNREFUSED);
 	assert_non_null(strstr(e.text, "127.0.0.1:1"));

@@ -746,6 +746,15 @@ int vfio_user_open(struct pdev **out, const char *path, struct err *e)
 	char name[sizeof((*out)->name)];
 	int fd = sock_connect(path, SOCK_STREAM, e);
 
+	if (fd == -ENOENT || fd == -ECONNREFUSED) {
+		err_clear(e);
+		return err_set(e, fd,
+			       PREFIX
+			       "%s: nobody serves a device there: "
+			       "'pagurus nic' does, VFs only while 'pagurus "
+			       "pf' has them enabled",
+			       path);
+	}
 	if (fd < 0)
 		return err_prefix(e, PREFIX "%s", path);
 	snprintf(name, sizeof(name), PREFIX "%s", path);

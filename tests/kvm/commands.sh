@@ -89,6 +89,16 @@ says 1 'may not listen to its power button' "$pagurus" stop -t 0 a
 says 0 'got x' sh -c "{ sleep 0.3; printf x; sleep 1; } | '$pagurus' console a"
 ended 0
 
+# Nothing has begun when a migration cannot be asked for like that.
+vm a input
+until_true 10 "$pagurus" status a || wrong 'it does not run'
+says 1 'zstd: level 1 to 19' "$pagurus" migrate --zstd 99 a unix:"$dir/none"
+says 1 "report $dir/none/r" "$pagurus" migrate --report "$dir/none/r" a \
+    unix:"$dir/none"
+says 1 'pagurus migrate: ' "$pagurus" migrate a unix:"$dir/none"
+"$pagurus" stop --force a || wrong 'stop --force'
+ended 0
+
 # A terminal is what it was, whatever ends its console.
 console_ends() {
 	python3 - "$pagurus" a <<-'EOF'
