@@ -134,6 +134,8 @@ enum mig_outcome source_hand_over(struct mig_source *s, struct err *e)
 		chan_abort(s->main);
 		return find_out(s, s->p.recovery_ms, e);
 	}
+	/* The outage is over: what is let go of here lengthens it no more. */
+	source_enter(s, MIG_DONE);
 	if (s->vm->ops->gone)
 		s->vm->ops->gone(s->vm);
 	proto_send(s->main, SEC_BYE, NULL, 0);
