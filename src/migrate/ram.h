@@ -38,6 +38,16 @@ int ram_encode(struct ram_codec *c, uint64_t gpa, const void *src,
 	       unsigned int *zero_pages);
 
 /*
+ * From now on hold the pages of a chunk against what they were when they
+ * were sent last, and count; NULL: no more.
+ */
+struct ram_again {
+	uint64_t *sums;		  /* of the chunk's pages; 0: never sent */
+	unsigned int pages, same; /* sent before; and not changed since */
+};
+void ram_codec_compare(struct ram_codec *c, struct ram_again *a);
+
+/*
  * Decode into guest RAM.  'written' has a bit for each page that is no
  * longer as it was made (zero), indexed from the region's start; a zero page
  * that was never written is not touched.

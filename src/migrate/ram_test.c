@@ -185,6 +185,36 @@ static void pages_find_their_place_without_a_copy(void **state)
 	ram_codec_destroy(c);
 }
 
+/* What was sent before, and what of it need not have been sent again. */
+static void pages_sent_again_are_compared(void **state)
+{
+	uint64_t sums[RAM_CHUNK_PAGES] = { 0 };
+	struct ram_again again = { .sums = sums };
+	struct ram_codec *c;
+	unsigned int zeros;
+	uint8_t *p;
+	size_t n;
+
+	fill(0, 1);
+	fill(1, 2);
+	ram_codec_create(&c, 0);
+	ram_codec_compare(c, &again);
+	ram_encode(c, GPA, src, 0x7, 0, &p, &n, &zeros); /* 2 is zero */
+	assert_int_equal(again.pages, 0);
+	src[PAGE_SIZE + 99] ^= 1;
+	ram_encode(c, GPA, src, 0xf, 0, &p, &n, &zeros); /* 3 is new */
+	assert_int_equal(again.pages, 3);
+	assert_int_equal(again.same, 2);
+	/* The copy sent last counts, not the first. */
+	ram_encode(c, GPA, src, 0x2, 0, &p, &n, &zeros);
+	assert_int_equal(again.pages, 4);
+	assert_int_equal(again.same, 3);
+	ram_codec_compare(c, NULL);
+	ram_encode(c, GPA, src, 0x2, 0, &p, &n, &zeros);
+	assert_int_equal(again.pages, 4);
+	ram_codec_destroy(c);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -194,6 +224,7 @@ int main(void)
 		T(compressed),
 		T(incompressible_pages_travel_plain),
 		T(hostile_sections_touch_nothing),
+		T(pages_sent_again_are_compared),
 	};
 #undef T
 
