@@ -1,7 +1,8 @@
-// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c src/migrate/verify.c libs: ssl crypto zstd xxhash
+// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c src/migrate/traffic.c src/migrate/verify.c libs: ssl crypto zstd xxhash
 /*
  * What a hostile peer can send, parser by parser: sections, manifest, plan, RAM
- * chunks, digests.  receive_fuzz.c has the conversation around them.
+ * chunks, digests, and, to a source, what its VFs carried there.
+ * receive_fuzz.c and migrate_fuzz.c have the conversation around them.
  * The sum of each section is made right first, or the fuzzer would never get
  * past it.
  */
@@ -15,6 +16,7 @@
 #include "migrate/plan.h"
 #include "migrate/proto.h"
 #include "migrate/ram.h"
+#include "migrate/traffic.h"
 #include "migrate/verify.h"
 
 /* plan.c prints plans as JSON; nothing of that is under test here. */
@@ -38,10 +40,26 @@ static const struct stream_rule rules[] = {
 	{ SEC_PLAN, 1, 1, 0, STREAM_PAYLOAD_MAX, "plan" },
 	{ SEC_RAM, 1, 1, 0, RAM_PAYLOAD_MAX, "RAM" },
 	{ SEC_DIGEST, 1, 1, 0, STREAM_PAYLOAD_MAX, "digest" },
+	{ SEC_TRAFFIC, 1, 1, 0, STREAM_PAYLOAD_MAX, "traffic" },
 	{ 0 },
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Whatever passes makes a rate: no division by zero, nothing negative. */
+static void traffic(struct wire_in *in)
+{
+	struct mig_sample s[MIG_AFTER_MAX];
+	int n = mig_after_get(in, s);
+
+	if (n > MIG_AFTER_MAX || (n >= 0 && n < 2))
+		abort();
+	for (int i = 1; i < n; i++)
+		if (s[i].at_ns <= s[i - 1].at_ns ||
+		    s[i].frames < s[i - 1].frames ||
+		    s[i].bytes < s[i - 1].bytes)
+			abort();
+}
 
 static void payload(uint16_t id, const uint8_t *p, size_t n)
 {
@@ -71,6 +89,7 @@ static void payload(uint16_t id, const uint8_t *p, size_t n)
 			abort();
 		ram_decode(codec, &target, p, n, &pages, &e);
 		break;
+	case SEC_TRAFFIC: traffic(&in); break;
 	case SEC_DIGEST: verify_take(&verify, &ram, 1, p, n, &e); break;
 	default: abort();
 	}
@@ -93,8 +112,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(&len, copy + at + 12, 4);
 		len = MIN(len, (uint32_t)(size - at - STREAM_HEADER));
 		id = copy[at + 4] % 8;
-		stream_header(copy + at, id == 1 ? SEC_DIGEST : id, 1, 1,
-			      copy + at + STREAM_HEADER, len);
+		stream_header(copy + at,
+			      id == 1	? SEC_DIGEST
+			      : id == 4 ? SEC_TRAFFIC
+					: id,
+			      1, 1, copy + at + STREAM_HEADER, len);
 		if (stream_parse(copy + at, size - at, rules, &s, &p, &used,
 				 NULL) == 0)
 			payload(s.id, p, s.len);

@@ -68,6 +68,7 @@ struct incoming {
 	uint64_t part_bytes; /* promised, all parts */
 	struct part part[MIG_PARTS_MAX];
 	bool prepared;
+	uint64_t watch_ns; /* for the source's report; 0: not asked for */
 };
 
 /* ---- RAM ---- */
@@ -300,6 +301,17 @@ static int take_manifest(struct incoming *in, struct err *e)
 	return ret < 0 ? err_sys(e, ret, "answering with the plan") : 0;
 }
 
+/* How long is the source's wish; that it is no longer is ours. */
+static void take_watch(struct incoming *in, size_t len)
+{
+	struct wire_in w;
+	uint64_t ns;
+
+	wire_in_init(&w, in->buf, len);
+	ns = get_u64(&w);
+	in->watch_ns = MIN(ns, MIG_WATCH_MAX_NS);
+}
+
 /* 1: the source only wanted to know. */
 static int take_prepare(struct incoming *in, struct err *e)
 {
@@ -307,6 +319,10 @@ static int take_prepare(struct incoming *in, struct err *e)
 	struct wire_in w;
 	int ret = proto_recv(in->main, &s, in->buf, e);
 
+	if (ret == 0 && s.id == SEC_WATCH) {
+		take_watch(in, s.len);
+		ret = proto_recv(in->main, &s, in->buf, e);
+	}
 	if (ret < 0)
 		return ret;
 	if (s.id == SEC_BYE)
@@ -536,7 +552,9 @@ static struct door the_door(const struct incoming *in)
 {
 	return (struct door){ .listener = in->listener,
 			      .main = in->main,
-			      .session = in->session };
+			      .session = in->session,
+			      .vm = in->vm,
+			      .watch_ns = in->watch_ns };
 }
 
 /* 0: hand-over; 1: a mere check. */
@@ -619,9 +637,14 @@ static int serve(struct mig_vm *vm, struct chan_listener *l, struct chan *main,
 	in->buf = malloc(STREAM_PAYLOAD_MAX);
 	ret = in->buf ? converse(in, e) : -ENOMEM;
 	if (ret == 0) {
-		struct door door = the_door(in);
+		struct door door;
 
+		if (!vm->ops->watch || !vm->ops->watched)
+			in->watch_ns = 0;
+		if (in->watch_ns)
+			vm->ops->watch(vm, in->watch_ns);
 		vm->ops->run(vm);
+		door = the_door(in);
 		/* Without a witness the source times out and asks in vain. */
 		if (door_testify(&door, keep) < 0) {
 			log_error("receive: no memory to confirm the "

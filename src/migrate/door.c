@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "migrate/traffic.h"
 
 #define GREETING_MS 5000
 #define HANDOVER_MS 10000 /* READY to HANDOVER */
@@ -189,6 +190,27 @@ struct mig_incoming {
 	_Atomic bool heard;
 };
 
+/* When the devices have been watched for so long, what was seen. */
+static void tell_traffic(struct mig_incoming *k)
+{
+	struct mig_sample s[MIG_AFTER_MAX];
+	uint64_t until = k->since + k->d.watch_ns, now = now_ns();
+	struct pollfd quit = { .fd = k->quit, .events = POLLIN };
+	uint8_t buf[4 + sizeof(s)];
+	struct wire_out o;
+	size_t n;
+
+	if (now < until &&
+	    poll(&quit, 1, (int)((until - now) / 1000000 + 1)) != 0)
+		return;
+	n = k->d.vm->ops->watched(k->d.vm, s);
+	if (n < 2)
+		return;
+	wire_out_init(&o, buf, sizeof(buf));
+	mig_after_put(&o, s, n);
+	stream_send(k->d.main, SEC_TRAFFIC, 1, 0, buf, (uint32_t)wire_used(&o));
+}
+
 static void *testify(void *opaque)
 {
 	struct mig_incoming *k = opaque;
@@ -204,6 +226,9 @@ static void *testify(void *opaque)
 		heard = proto_expect(k->d.main, SEC_BYE, buf, &len, NULL) == 0;
 	}
 	free(buf);
+	k->heard = heard;
+	if (heard && k->d.watch_ns)
+		tell_traffic(k);
 	while (!heard && poll(p, 2, -1) >= 0 && !p[0].revents) {
 		int ret = answer_one(&k->d, OUTCOME_RUNNING);
 

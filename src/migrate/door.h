@@ -17,6 +17,8 @@ struct door {
 	struct chan_listener *listener;
 	struct chan *main;
 	const uint8_t *session; /* SESSION_BYTES */
+	struct mig_vm *vm;
+	uint64_t watch_ns; /* for the source's report; 0: it wants none */
 };
 
 /*
@@ -43,7 +45,10 @@ void doorman_destroy(struct doorman *m); /* NULL is fine */
  */
 int door_decide(const struct door *d, void *buf, struct err *e);
 
-/* It runs here: say so, from a thread, until the source has heard. */
+/*
+ * It runs here: say so, from a thread, until the source has heard; then what
+ * its devices carried, if that is wanted.
+ */
 int door_testify(const struct door *d, struct mig_incoming **out);
 
 #endif

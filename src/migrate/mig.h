@@ -23,6 +23,7 @@
 #include "migrate/chan.h"
 #include "migrate/manifest.h"
 #include "migrate/plan.h"
+#include "migrate/traffic.h"
 #include "vdev/host.h"
 
 #define MIG_CHANNELS_MAX   16
@@ -98,6 +99,13 @@ struct mig_vm_ops {
 	void (*run)(struct mig_vm *vm);
 	/* It came to nothing: drop what prepare made. */
 	void (*drop)(struct mig_vm *vm);
+	/*
+	 * Somebody wants to know what the devices carry.  watch, before run:
+	 * sample them from run on for so long.  watched: what there is, at
+	 * most MIG_AFTER_MAX; waits for nobody.  Both may be NULL.
+	 */
+	void (*watch)(struct mig_vm *vm, uint64_t ns);
+	size_t (*watched)(struct mig_vm *vm, struct mig_sample *out);
 };
 
 struct mig_vm {
@@ -109,6 +117,7 @@ enum mig_phase {
 	MIG_CONNECT,
 	MIG_CHECK,
 	MIG_PREPARE,
+	MIG_BASELINE, /* only when measuring: its traffic as it was */
 	MIG_ENGAGE,
 	MIG_PRECOPY,
 	MIG_QUIESCE, /* only with devices that are rebuilt */
@@ -148,6 +157,7 @@ struct mig_params {
 	struct mig_policy policy;
 	bool stall_is_final;	  /* cancel when stalled */
 	bool verify;		  /* compare RAM at switch-over */
+	bool measure;		  /* for a report; see mig_watch() */
 	unsigned int recovery_ms; /* asking after a lost link */
 	/*
 	 * From the pause to READY, beyond what was expected: then the VM goes
@@ -163,6 +173,8 @@ struct mig_params {
 struct mig_round {
 	uint64_t pages, zero_pages, bytes, ns;
 	uint64_t dirty_pages; /* found at its end */
+	/* When measuring: sent before, and of these, as they were sent. */
+	uint64_t again_pages, same_pages;
 };
 
 /* What a part of the state takes of the outage. */
@@ -185,6 +197,7 @@ struct mig_result {
 	unsigned int nparts;
 	struct mig_part_time part[MIG_PARTS_MAX];
 	unsigned int rounds;
+	bool compared; /* rounds know again_pages and same_pages */
 	struct mig_round round[MIG_ROUNDS_KEPT];
 	unsigned int max_throttle;
 	char transport[96];
@@ -213,6 +226,21 @@ int mig_check(struct mig_source *s, struct mig_plan *plan, struct err *e);
  */
 enum mig_outcome mig_run(struct mig_source *s, struct mig_result *r,
 			 struct err *e);
+
+/*
+ * What a report tells beyond what a migration knows anyway is measured only
+ * if it was asked for.  Then the devices are left alone until their traffic
+ * has been seen for MIG_BASELINE_NS, pages that were sent twice without need
+ * are counted, and the destination is asked to watch its VFs for
+ * MIG_WATCH_NS.  After MIG_RUNS_THERE, when the machine may be gone already,
+ * mig_watch() waits for what it has to say: the number of samples, or 0 if
+ * nothing came that can be used.  It waits until mig_watch_stop() or until
+ * the connection ends, so the caller keeps the time; nothing depends on it.
+ */
+#define MIG_BASELINE_NS 300000000ull
+#define MIG_WATCH_NS	1000000000ull
+size_t mig_watch(struct mig_source *s, struct mig_sample out[MIG_AFTER_MAX]);
+void mig_watch_stop(struct mig_source *s); /* from any thread */
 
 /* -EBUSY once the hand-over has begun: then it is too late. */
 int mig_cancel(struct mig_source *s);

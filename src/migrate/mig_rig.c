@@ -195,3 +195,25 @@ int rig_teardown(void **state)
 	unlink(path);
 	return rmdir(dir);
 }
+
+void run_is_right(struct run *x)
+{
+	assert_int_equal(x->out, MIG_RUNS_THERE);
+	assert_int_equal(x->dst_ret, 0);
+	assert_memory_equal(x->src.ram.guest, x->dst.ram.guest, RAM_BYTES);
+	assert_int_equal(x->src.counter, x->dst.counter);
+	assert_false(runs(&x->src));
+	assert_true(runs(&x->dst));
+	assert_int_equal(x->dst.runs, 1);
+	assert_int_equal(x->src.released, 0);
+}
+
+void run_stays(struct run *x, const char *why)
+{
+	assert_int_equal(x->out, MIG_RUNS_HERE);
+	assert_true(runs(&x->src));
+	assert_false(x->dst.runnable);
+	assert_int_equal(x->src.released, x->src.engaged);
+	if (!strstr(x->src_err.text, why))
+		fail_msg("'%s' lacks '%s'", x->src_err.text, why);
+}

@@ -1,5 +1,6 @@
 #include "migrate/mig_sim.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,6 +241,22 @@ static void m_drop(struct mig_vm *vm)
 	M(vm)->dropped++;
 }
 
+static void m_watch(struct mig_vm *vm, uint64_t ns)
+{
+	assert(!M(vm)->runnable);
+	M(vm)->watch_ns = ns;
+}
+
+static size_t m_watched(struct mig_vm *vm, struct mig_sample *out)
+{
+	assert(M(vm)->runnable);
+	for (uint64_t i = 0; i < 3; i++)
+		out[i] = (struct mig_sample){ i * 500000000, i * 10, i * 1000 };
+	if (M(vm)->nonsense)
+		out[2].at_ns = 1;
+	return 3;
+}
+
 const struct mig_vm_ops machine_ops = {
 	.ram = m_ram,
 	.describe = m_describe,
@@ -263,6 +280,8 @@ const struct mig_vm_ops machine_ops = {
 	.ready = m_ready,
 	.run = m_run,
 	.drop = m_drop,
+	.watch = m_watch,
+	.watched = m_watched,
 };
 
 bool runs(struct machine *m)

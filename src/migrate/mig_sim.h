@@ -32,7 +32,9 @@ struct machine {
 	int miss; /* a fetch of the dirty log forgets page 5, just written */
 	_Atomic unsigned int engaged, drained, released, dropped, runs;
 	unsigned int looks;
-	uint64_t counter; /* the state */
+	uint64_t counter;  /* the state */
+	uint64_t watch_ns; /* asked for, before it ran */
+	bool nonsense;	   /* told of what was seen */
 };
 
 extern const struct mig_vm_ops machine_ops;

@@ -18,18 +18,6 @@
 /* What any other call of the source may take. */
 #define REPLY_NS 30000000000ull
 
-static void run_is_right(struct run *x)
-{
-	assert_int_equal(x->out, MIG_RUNS_THERE);
-	assert_int_equal(x->dst_ret, 0);
-	assert_memory_equal(x->src.ram.guest, x->dst.ram.guest, RAM_BYTES);
-	assert_int_equal(x->src.counter, x->dst.counter);
-	assert_false(runs(&x->src));
-	assert_true(runs(&x->dst));
-	assert_int_equal(x->dst.runs, 1);
-	assert_int_equal(x->src.released, 0);
-}
-
 static void moves(int zstd, unsigned int connections)
 {
 	struct mig_params p = params(via("dest"));
@@ -84,16 +72,6 @@ static void devices_are_quiesced_before_the_pause(void **state)
 	run_fini(&x);
 }
 
-static void stays(struct run *x, const char *why)
-{
-	assert_int_equal(x->out, MIG_RUNS_HERE);
-	assert_true(runs(&x->src));
-	assert_false(x->dst.runnable);
-	assert_int_equal(x->src.released, x->src.engaged);
-	if (!strstr(x->src_err.text, why))
-		fail_msg("'%s' lacks '%s'", x->src_err.text, why);
-}
-
 /* A page that the dirty log missed is found, and the VM stays. */
 static void a_missed_page_is_noticed(void **state)
 {
@@ -105,8 +83,8 @@ static void a_missed_page_is_noticed(void **state)
 	run_start(&x, &p);
 	x.src.miss = 1;
 	x.out = mig_run(x.s, &x.r, &x.src_err);
-	stays(&x, "1 of 1024 pages differ from the source's, the first at "
-		  "0x5000");
+	run_stays(&x, "1 of 1024 pages differ from the source's, the first at "
+		      "0x5000");
 	pthread_join(x.thread, NULL);
 	assert_int_equal(x.dst.dropped, 1);
 	run_fini(&x);
@@ -148,7 +126,7 @@ static void a_refusal_comes_before_any_ram(void **state)
 	x.dst.action = MIG_REFUSE;
 	run_start(&x, &p);
 	x.out = mig_run(x.s, &x.r, &x.src_err);
-	stays(&x, "net0 cannot move");
+	run_stays(&x, "net0 cannot move");
 	assert_int_equal(x.src.engaged, 0);
 	assert_int_equal(x.r.rounds, 0);
 	/* The receiver is not ended by it: another try may fit. */
@@ -173,7 +151,7 @@ static void a_cpu_that_is_not_there_is_refused(void **state)
 	assert_int_equal(mig_check(x.s, &plan, &e), -ECANCELED);
 	assert_non_null(strstr(e.text, "no avx512 here"));
 	x.out = mig_run(x.s, &x.r, &x.src_err);
-	stays(&x, "no avx512 here");
+	run_stays(&x, "no avx512 here");
 	assert_int_equal(x.src.engaged, 0);
 	assert_int_equal(x.r.rounds, 0);
 	x.dst.fail_cpu = 0;
@@ -202,7 +180,7 @@ static void failures_on_either_side_resume_the_source(void **state)
 		*(int *)((char *)&x + row[i].off) = 1;
 		run_start(&x, &p);
 		x.out = mig_run(x.s, &x.r, &x.src_err);
-		stays(&x, row[i].why);
+		run_stays(&x, row[i].why);
 		/* Before the VM is made the receiver waits for another. */
 		if (x.dst.fail_prepare) {
 			x.dst.fail_prepare = 0;
@@ -235,7 +213,7 @@ static void cancel_works(void **state)
 	run_init(&x);
 	run_start(&x, &p);
 	x.out = mig_run(x.s, &x.r, &x.src_err);
-	stays(&x, "cancelled");
+	run_stays(&x, "cancelled");
 	pthread_join(x.thread, NULL);
 	assert_true(x.dst_ret < 0);
 	assert_non_null(strstr(x.dst_err.text, "cancelled"));
@@ -276,7 +254,7 @@ static void an_outage_has_an_end(void **state)
 		run_start(&x, &p);
 		x.out = mig_run(x.s, &x.r, &x.src_err);
 		/* Too long in all, or in one call that got nowhere. */
-		stays(&x, at[i] == MIG_LOAD ? "does not answer" : "");
+		run_stays(&x, at[i] == MIG_LOAD ? "does not answer" : "");
 		assert_true(x.r.downtime_ns < REPLY_NS);
 		proxy_stop(&proxy);
 		pthread_join(x.thread, NULL);

@@ -6,6 +6,7 @@
 #include "base/util.h"
 #include "base/wire.h"
 #include "migrate/ram.h"
+#include "migrate/traffic.h"
 
 #define ABORT_TEXT_MAX 400
 
@@ -30,6 +31,8 @@ static const struct stream_rule main_rules[] = {
 	{ SEC_DIGEST, 1, 1, 16, ANY, "digest" },
 	{ SEC_TIMES, 1, 1, 4, 8192, "times" },
 	{ SEC_CPU, 1, 1, 2, 65536, "CPU model" },
+	{ SEC_WATCH, 1, 1, 8, 8, "watch" },
+	{ SEC_TRAFFIC, 1, 1, 4, 4 + 24 * MIG_AFTER_MAX, "traffic" },
 	{ 0 },
 };
 

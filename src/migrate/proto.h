@@ -33,6 +33,8 @@ enum {
 	SEC_DIGEST,    /* source: sums of the final RAM's pages */
 	SEC_TIMES,     /* destination, optional: what loading a part took */
 	SEC_CPU,       /* source, optional: the CPU its guest sees */
+	SEC_WATCH,     /* source, optional: tell me what its VFs do there */
+	SEC_TRAFFIC,   /* destination, optional: that */
 };
 
 enum proto_outcome {

@@ -13,12 +13,6 @@
 #include "base/err.h"
 #include "migrate/mig.h"
 
-/* A sample of the VM's traffic, from device counters. */
-struct mig_sample {
-	uint64_t at_ns;		/* since the migration began */
-	uint64_t frames, bytes; /* in both directions, since then */
-};
-
 /* New object; samples may be NULL. */
 json_t *mig_result_json(const struct mig_result *r, const char *vm,
 			const char *dest, enum mig_outcome outcome,

@@ -35,7 +35,7 @@ struct sender {
 	uint64_t t0;
 
 	_Atomic bool stop; /* a failure: all go home */
-	_Atomic uint64_t pages, zero_pages, bytes;
+	_Atomic uint64_t pages, zero_pages, bytes, again, same;
 	uint64_t bytes0; /* at the round's start */
 	_Atomic uint64_t bandwidth;
 	_Atomic uint64_t free_at; /* when the line is free again */
@@ -78,14 +78,16 @@ static void book(struct sender *s, size_t n)
 }
 
 static int send_chunk(struct worker *w, uint64_t gpa, const void *src,
-		      uint64_t mask)
+		      uint64_t mask, uint64_t *sums)
 {
+	struct ram_again again = { .sums = sums };
 	struct sender *s = w->s;
 	unsigned int zeros;
 	uint8_t *payload;
 	size_t len;
 	int ret;
 
+	ram_codec_compare(w->codec, sums ? &again : NULL);
 	ret = ram_encode(w->codec, gpa, src, mask, STREAM_HEADER, &payload,
 			 &len, &zeros);
 	if (ret < 0)
@@ -99,6 +101,8 @@ static int send_chunk(struct worker *w, uint64_t gpa, const void *src,
 	w->sections++;
 	atomic_fetch_add(&s->pages, (uint64_t)__builtin_popcountll(mask));
 	atomic_fetch_add(&s->zero_pages, zeros);
+	atomic_fetch_add(&s->again, again.pages);
+	atomic_fetch_add(&s->same, again.same);
 	atomic_fetch_add(&s->bytes, len + STREAM_HEADER);
 	return 0;
 }
@@ -107,6 +111,7 @@ static int send_region(struct worker *w, const struct host_ram *r,
 		       const uint64_t *todo, uint64_t base, uint64_t *chunk)
 {
 	uint64_t pages = r->size >> PAGE_SHIFT;
+	uint64_t *sums = w->s->cfg.sums;
 	uint64_t first = r->gpa.v & ~(uint64_t)(RAM_CHUNK_SIZE - 1);
 
 	for (uint64_t gpa = first; gpa < r->gpa.v + r->size;
@@ -128,10 +133,10 @@ static int send_region(struct worker *w, const struct host_ram *r,
 			       << -page;
 		if (!mask)
 			continue;
-		ret = send_chunk(w, gpa,
-				 (const uint8_t *)r->guest +
-					 page * (int64_t)PAGE_SIZE,
-				 mask);
+		ret = send_chunk(
+			w, gpa,
+			(const uint8_t *)r->guest + page * (int64_t)PAGE_SIZE,
+			mask, sums ? sums + (int64_t)base + page : NULL);
 		if (ret < 0)
 			return ret;
 	}
@@ -256,6 +261,8 @@ void sender_start(struct sender *s, const uint64_t *todo)
 	s->bytes0 = s->bytes;
 	s->pages = 0;
 	s->zero_pages = 0;
+	s->again = 0;
+	s->same = 0;
 	pthread_cond_broadcast(&s->go);
 	pthread_mutex_unlock(&s->lock);
 }
@@ -280,7 +287,9 @@ int sender_wait(struct sender *s, unsigned int ms, struct mig_round *r,
 		*r = (struct mig_round){ .pages = s->pages,
 					 .zero_pages = s->zero_pages,
 					 .bytes = s->bytes - s->bytes0,
-					 .ns = now_ns() - s->t0 };
+					 .ns = now_ns() - s->t0,
+					 .again_pages = s->again,
+					 .same_pages = s->same };
 	return ret;
 }
 

@@ -19,6 +19,7 @@ struct sender_config {
 	size_t nram;
 	int zstd_level;
 	uint64_t bandwidth; /* bytes/s; 0: no cap */
+	uint64_t *sums;	    /* NULL, or one a page, zero: to compare */
 };
 
 int sender_create(struct sender **out, const struct sender_config *c);

@@ -25,13 +25,13 @@
 const char *mig_phase_name(enum mig_phase p)
 {
 	static const char *const names[MIG_PHASES] = {
-		[MIG_CONNECT] = "connect",   [MIG_CHECK] = "check",
-		[MIG_PREPARE] = "prepare",   [MIG_ENGAGE] = "engage",
-		[MIG_PRECOPY] = "pre-copy",  [MIG_QUIESCE] = "quiesce",
-		[MIG_PAUSE] = "pause",	     [MIG_DRAIN] = "drain",
-		[MIG_LAST_RAM] = "last RAM", [MIG_STATE] = "state",
-		[MIG_LOAD] = "load",	     [MIG_HANDOVER] = "hand-over",
-		[MIG_DONE] = "done",
+		[MIG_CONNECT] = "connect",    [MIG_CHECK] = "check",
+		[MIG_PREPARE] = "prepare",    [MIG_BASELINE] = "baseline",
+		[MIG_ENGAGE] = "engage",      [MIG_PRECOPY] = "pre-copy",
+		[MIG_QUIESCE] = "quiesce",    [MIG_PAUSE] = "pause",
+		[MIG_DRAIN] = "drain",	      [MIG_LAST_RAM] = "last RAM",
+		[MIG_STATE] = "state",	      [MIG_LOAD] = "load",
+		[MIG_HANDOVER] = "hand-over", [MIG_DONE] = "done",
 	};
 
 	return (unsigned int)p < MIG_PHASES ? names[p] : "?";
@@ -250,6 +250,9 @@ static int prepare(struct mig_source *s, struct err *e)
 	int ret;
 
 	source_enter(s, MIG_PREPARE);
+	ret = source_ask_watch(s, e);
+	if (ret < 0)
+		return ret;
 	wire_out_init(&o, buf, sizeof(buf));
 	put_u32(&o, s->p.connections);
 	ret = proto_send(s->main, SEC_PREPARE, buf, sizeof(buf));
@@ -273,6 +276,10 @@ static int prepare(struct mig_source *s, struct err *e)
 	s->dirty = bitmap_alloc(s->pages);
 	if (!s->dirty)
 		return -ENOMEM;
+	if (s->p.measure)
+		s->sums = calloc(s->pages, sizeof(*s->sums));
+	s->r->compared = s->sums != NULL;
+	cfg.sums = s->sums;
 	ret = sender_create(&s->sender, &cfg);
 	if (ret < 0)
 		return err_sys(e, ret, "starting the senders");
@@ -461,7 +468,8 @@ static int switch_over(struct mig_source *s, struct err *e)
 
 /* ---- the whole ---- */
 
-static void hang_up(struct mig_source *s)
+/* All but the main channel if there is more to come on it. */
+static void hang_up(struct mig_source *s, bool all)
 {
 	/* A sender may sit there for as long as a call may take. */
 	for (unsigned int i = 0; i < MIG_CHANNELS_MAX; i++)
@@ -474,11 +482,15 @@ static void hang_up(struct mig_source *s)
 		chan_close(s->data[i]);
 		s->data[i] = NULL;
 	}
-	chan_close(s->main);
-	s->main = NULL;
+	if (all) {
+		chan_close(s->main);
+		s->main = NULL;
+	}
 	pthread_mutex_unlock(&s->lock);
 	free(s->dirty);
 	s->dirty = NULL;
+	free(s->sums);
+	s->sums = NULL;
 	s->pages = 0;
 }
 
@@ -490,6 +502,8 @@ static int until_handover(struct mig_source *s, struct err *e)
 		ret = mig_plan_verdict(&s->r->plan, e);
 	if (ret == 0)
 		ret = prepare(s, e);
+	if (ret == 0)
+		ret = source_baseline(s, e);
 	if (ret == 0)
 		ret = engage(s, e);
 	if (ret == 0)
@@ -554,6 +568,7 @@ enum mig_outcome mig_run(struct mig_source *s, struct mig_result *r,
 
 	memset(r, 0, sizeof(*r));
 	s->r = r;
+	s->watched = false;
 	r->t0_ns = now_ns();
 	s->until = 0;
 	ret = until_handover(s, e);
@@ -568,7 +583,7 @@ enum mig_outcome mig_run(struct mig_source *s, struct mig_result *r,
 		chan_timeout(s->main, REASON_MS);
 		proto_send_abort(s->main, err_text(e, ret));
 	}
-	hang_up(s);
+	hang_up(s, !s->watched);
 	return out;
 }
 
@@ -586,7 +601,7 @@ int mig_check(struct mig_source *s, struct mig_plan *plan, struct err *e)
 		*plan = r->plan;
 		proto_send(s->main, SEC_BYE, NULL, 0);
 	}
-	hang_up(s);
+	hang_up(s, true);
 	s->r = NULL;
 	free(r);
 	return ret;
@@ -635,6 +650,7 @@ void mig_source_destroy(struct mig_source *s)
 {
 	if (!s)
 		return;
+	chan_close(s->main); /* nobody waited for what came after */
 	pthread_mutex_destroy(&s->lock);
 	free(s->buf);
 	free(s);

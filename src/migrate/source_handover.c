@@ -138,7 +138,7 @@ enum mig_outcome source_hand_over(struct mig_source *s, struct err *e)
 	source_enter(s, MIG_DONE);
 	if (s->vm->ops->gone)
 		s->vm->ops->gone(s->vm);
-	proto_send(s->main, SEC_BYE, NULL, 0);
+	s->watched = proto_send(s->main, SEC_BYE, NULL, 0) == 0 && s->p.measure;
 	return MIG_RUNS_THERE;
 }
 

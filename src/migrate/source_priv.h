@@ -36,6 +36,9 @@ struct mig_source {
 	/* What must be undone if it comes to nothing. */
 	bool logging, engaged, paused;
 
+	bool watched;	/* the destination was told to watch, and runs it */
+	uint64_t *sums; /* of pages as they were sent, or NULL */
+
 	/* 0: may be cancelled, 1: cancelled, 2: too late */
 	_Atomic int fate;
 };
@@ -62,6 +65,10 @@ int source_quiesce(struct mig_source *s, struct err *e);
 int source_fetch(struct mig_source *s, uint64_t *pages, struct err *e);
 int source_round(struct mig_source *s, struct err *e);
 void source_throttle(struct mig_source *s, unsigned int percent);
+
+/* source_watch.c: what only a report wants to know. */
+int source_baseline(struct mig_source *s, struct err *e);
+int source_ask_watch(struct mig_source *s, struct err *e);
 
 /* source_handover.c: whose the VM is, and back to how it was. */
 enum mig_outcome source_hand_over(struct mig_source *s, struct err *e);
