@@ -61,14 +61,14 @@ static void on_interrupt(int signo)
 
 static json_t *request(const struct args *a, const char *dest)
 {
-	json_t *o =
-		json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:b}", "dest",
-			  dest, "max_downtime_ms", (json_int_t)a->max_downtime,
-			  "bandwidth", (json_int_t)a->bandwidth, "connections",
-			  (json_int_t)a->connections, "zstd",
-			  (json_int_t)a->zstd, "insecure", a->insecure,
-			  "cancel_on_stall", a->cancel_on_stall, "verify",
-			  a->verify);
+	json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b}",
+			      "dest", dest, "max_downtime_ms",
+			      (json_int_t)a->max_downtime, "bandwidth",
+			      (json_int_t)a->bandwidth, "connections",
+			      (json_int_t)a->connections, "zstd",
+			      (json_int_t)a->zstd, "insecure", a->insecure,
+			      "cancel_on_stall", a->cancel_on_stall, "verify",
+			      a->verify, "measure", a->report != NULL);
 
 	if (a->tls)
 		json_object_set_new(o, "tls", json_string(a->tls));
@@ -86,6 +86,7 @@ struct view {
 	const char *vm;
 	int cancels;
 	bool shown;
+	json_t *moved; /* the result, but for what is seen afterwards */
 };
 
 static double num(const json_t *o, const char *key)
@@ -162,19 +163,38 @@ static void cancel(const struct view *v)
 		fprintf(stderr, "\npagurus migrate: %s\n", e.text);
 }
 
+static void summary(const json_t *o);
+
+/* The rest is for the report only; nobody need wait for it to know this. */
+static void moved(struct view *v, const json_t *ev)
+{
+	json_decref(v->moved);
+	v->moved = json_deep_copy(ev);
+	if (v->shown)
+		fputc('\n', stderr);
+	v->shown = false;
+	if (!v->a->json)
+		summary(ev);
+	fflush(stdout);
+}
+
 static bool on_event(void *opaque, const json_t *ev)
 {
 	struct view *v = opaque;
 
 	if (interrupted > v->cancels) {
 		v->cancels = interrupted;
-		if (interrupted > 1)
+		if (interrupted > 1 || v->moved)
 			return false;
 		cancel(v);
 	}
 	/* Only a signal: nothing to show. */
 	if (!ev)
 		return true;
+	if (json_object_get(ev, "outcome")) {
+		moved(v, ev);
+		return true;
+	}
 	if (v->a->json) {
 		json_dumpf(ev, stdout, JSON_COMPACT);
 		fputc('\n', stdout);
@@ -251,6 +271,12 @@ static int migrate(const struct args *a, const char *vm, const char *dest,
 	ctl_close(c);
 	if (v.shown)
 		fputc('\n', stderr);
+	/* It has moved, whatever became of who would have said more of it. */
+	if (ret < 0 && v.moved) {
+		result = json_incref(v.moved);
+		err_clear(e);
+		ret = 0;
+	}
 	if (ret < 0)
 		return ret;
 	out = (int)num(result, "outcome");
@@ -258,7 +284,8 @@ static int migrate(const struct args *a, const char *vm, const char *dest,
 		json_dumpf(result, stdout, JSON_COMPACT);
 		putchar('\n');
 	} else {
-		summary(result);
+		if (!v.moved)
+			summary(result);
 		if (out != MIG_RUNS_THERE)
 			fprintf(stderr, "pagurus migrate: %s\n",
 				json_string_value(
@@ -269,6 +296,7 @@ static int migrate(const struct args *a, const char *vm, const char *dest,
 		fprintf(stderr, "pagurus migrate: %s\n", why.text);
 	else if (a->report && !a->json)
 		printf("  report    %s\n", a->report);
+	json_decref(v.moved);
 	json_decref(result);
 	return out;
 }

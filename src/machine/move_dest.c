@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "machine/memory.h"
+#include "machine/meter.h"
 #include "machine/move.h"
 #include "machine/priv.h"
 #include "machine/probing.h"
@@ -25,6 +26,9 @@ struct arrival {
 	/* VFs that may back devices; NULL where one has been taken. */
 	struct netvf *vf[MACHINE_DEVS_MAX];
 	unsigned int nvfs;
+
+	struct meter *meter;
+	uint64_t watch_ns; /* what the source wants to know; 0: nothing */
 
 	/* For the part's hook, while the machine is built. */
 	const struct mig_plan *plan;
@@ -150,6 +154,7 @@ static void unbuild(struct machine *m, void *opaque)
 {
 	struct arrival *a = opaque;
 
+	meter_stop(a->meter);
 	if (!a->started || a->engine_ended || a->engine_calls)
 		return;
 	a->stopping = true;
@@ -266,7 +271,21 @@ static int in_loop_run(void *opaque)
 		log_error("the VM arrived and cannot be started: %s", e.text);
 		machine_quit(m, 1);
 	}
+	/* Behind what the guest waits for. */
+	if (c->a->watch_ns)
+		meter_run(c->a->meter, c->a->watch_ns, MIG_AFTER_MAX);
 	return 0;
+}
+
+static void op_watch(struct mig_vm *vm, uint64_t ns)
+{
+	AV(vm)->watch_ns = ns;
+}
+
+/* In the engine's thread, which the loop's may be waiting for. */
+static size_t op_watched(struct mig_vm *vm, struct mig_sample *out)
+{
+	return meter_copy(AV(vm)->meter, out, MIG_AFTER_MAX);
 }
 
 static void op_run(struct mig_vm *vm)
@@ -305,6 +324,8 @@ static const struct mig_vm_ops ops = {
 	.ready = op_ready,
 	.run = op_run,
 	.drop = op_drop,
+	.watch = op_watch,
+	.watched = op_watched,
 };
 
 /* ---- life ---- */
@@ -346,6 +367,11 @@ int arrival_create(struct arrival **out, struct machine *m,
 		return -ENOMEM;
 	a->vm.ops = &ops;
 	a->m = m;
+	ret = meter_create(&a->meter, m);
+	if (ret < 0) {
+		err_sys(e, ret, "receiving");
+		goto destroy;
+	}
 	if (!c->tls && !c->insecure && !chan_is_unix(c->listen)) {
 		ret = err_set(e, -EPERM,
 			      "--listen %s: guest memory would cross the "
@@ -390,6 +416,7 @@ void arrival_destroy(struct arrival *a)
 	if (a->started)
 		pthread_join(a->thread, NULL);
 	mig_incoming_close(a->witness, MIG_ASKING_MS);
+	meter_destroy(a->meter);
 	chan_listener_close(a->listener);
 	chan_tls_free(a->tls);
 	for (unsigned int i = 0; i < a->nvfs; i++)

@@ -6,11 +6,9 @@
 
 #include <pthread.h>
 
+#include "machine/meter.h"
 #include "machine/move.h"
 #include "machine/throttle.h"
-#include "migrate/report.h"
-
-#define SAMPLES_MAX 4096
 
 struct move {
 	struct mig_vm vm;
@@ -22,7 +20,9 @@ struct move {
 	struct mig_source *source;
 	struct chan_tls *tls;
 	char dest[256];
-	bool check_only, undecided;
+	bool check_only, undecided, measure;
+	bool moved; /* and what is left waits for the report's last part */
+	struct loop_source *watch_end;
 	pthread_t thread;
 
 	pthread_mutex_t lock; /* progress: engine to loop */
@@ -37,8 +37,10 @@ struct move {
 	uint64_t traced;    /* events from before this migration */
 	int ret;
 	struct err err;
-	struct mig_sample sample[SAMPLES_MAX];
-	size_t nsamples;
+	struct meter *meter;
+	struct mig_traffic traffic;
+	struct mig_sample after[MIG_AFTER_MAX]; /* the engine's */
+	size_t nafter;
 };
 
 #define MV(vm_) container_of(vm_, struct move, vm)

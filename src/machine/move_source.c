@@ -18,6 +18,8 @@
 #define MAX_DOWNTIME_MS 300
 #define RECOVERY_MS	30000
 #define RESOLVE_MS	5000
+/* What the destination has to say may take its time on the way. */
+#define WATCH_NS (MIG_WATCH_NS + 1000000000ull)
 
 /* ---- progress ---- */
 
@@ -34,20 +36,6 @@ static json_t *progress_json(const struct mig_progress *p)
 			 (json_int_t)p->elapsed_ns);
 }
 
-/* Frames the VFs have counted, for the report's curve. */
-static void sample(struct move *mv, uint64_t at_ns)
-{
-	struct mig_sample *s = &mv->sample[mv->nsamples];
-
-	if (mv->nsamples == SAMPLES_MAX)
-		return;
-	*s = (struct mig_sample){ .at_ns = at_ns };
-	for (unsigned int i = 0; i < machine_ndevs(mv->m); i++)
-		netdev_traffic(machine_dev(mv->m, i)->nd, &s->frames,
-			       &s->bytes);
-	mv->nsamples++;
-}
-
 static void in_loop_tell(void *opaque)
 {
 	struct move *mv = opaque;
@@ -57,7 +45,7 @@ static void in_loop_tell(void *opaque)
 	p = mv->progress;
 	mv->told = true;
 	pthread_mutex_unlock(&mv->lock);
-	sample(mv, p.elapsed_ns);
+	meter_sample(mv->meter);
 	if (mv->call)
 		ctl_event(mv->call, progress_json(&p));
 }
@@ -81,6 +69,9 @@ static void on_progress(void *opaque, const struct mig_progress *p)
 
 static void clear(struct move *mv)
 {
+	meter_stop(mv->meter);
+	loop_remove(mv->watch_end);
+	mv->watch_end = NULL;
 	mig_source_destroy(mv->source);
 	chan_tls_free(mv->tls);
 	json_decref(mv->last_stats);
@@ -106,31 +97,75 @@ static void end_check(struct move *mv)
 	ctl_reply(mv->call, o);
 }
 
+static json_t *result_json(struct move *mv)
+{
+	mv->traffic.n = meter_samples(mv->meter, &mv->traffic.sample);
+	return mig_result_json(&mv->result, machine_get_config(mv->m)->name,
+			       mv->dest, mv->outcome,
+			       mv->err.code ? mv->err.text : NULL,
+			       &mv->traffic);
+}
+
+static void on_watch_end(void *opaque)
+{
+	struct move *mv = opaque;
+
+	mig_watch_stop(mv->source);
+}
+
+/*
+ * It runs there.  Whoever wants a report waits a little longer for what the
+ * destination sees; nobody else does.  The outcome is told at once, VFs and
+ * memory are given up at once, and what stays until then is this process.
+ */
+static void linger(struct move *mv)
+{
+	bool heard = ctl_event(mv->call, result_json(mv));
+
+	mv->moved = true;
+	machine_unbuild(mv->m);
+	if (!heard || loop_add_timer(machine_loop(mv->m), WATCH_NS, 0,
+				     on_watch_end, mv, &mv->watch_end) < 0)
+		mig_watch_stop(mv->source);
+}
+
+static void in_loop_watched(void *opaque)
+{
+	struct move *mv = opaque;
+
+	pthread_join(mv->thread, NULL);
+	mv->traffic.nafter = mv->nafter;
+	memcpy(mv->traffic.after, mv->after, sizeof(mv->after));
+	ctl_reply(mv->call, result_json(mv));
+	clear(mv);
+	machine_quit(mv->m, 0);
+}
+
 static void in_loop_ended(void *opaque)
 {
 	struct move *mv = opaque;
 	struct machine *m = mv->m;
-	enum mig_outcome out = mv->outcome;
 
+	if (mv->outcome == MIG_RUNS_THERE && !mv->check_only) {
+		log_info("moved to %s: outage %.1f ms", mv->dest,
+			 (double)mv->result.downtime_ns / 1e6);
+		probing_moved(machine_probing(m), mv->dest);
+		if (mv->measure) {
+			linger(mv);
+			return;
+		}
+		in_loop_watched(mv);
+		return;
+	}
 	pthread_join(mv->thread, NULL);
 	if (mv->check_only) {
 		end_check(mv);
 		clear(mv);
 		return;
 	}
-	sample(mv, mv->result.total_ns);
-	ctl_reply(mv->call,
-		  mig_result_json(&mv->result, vm_name(machine_vm(m)), mv->dest,
-				  out, mv->err.code ? mv->err.text : NULL,
-				  mv->sample, mv->nsamples));
-	switch (out) {
-	case MIG_RUNS_THERE:
-		log_info("moved to %s: outage %.1f ms", mv->dest,
-			 (double)mv->result.downtime_ns / 1e6);
-		probing_moved(machine_probing(m), mv->dest);
-		clear(mv);
-		machine_quit(m, 0);
-		return;
+	meter_sample(mv->meter);
+	ctl_reply(mv->call, result_json(mv));
+	switch (mv->outcome) {
 	case MIG_UNDECIDED:
 		/* The source stays, to be asked again. */
 		log_error("%s", mv->err.text);
@@ -153,6 +188,10 @@ static void *engine(void *opaque)
 	else
 		mv->outcome = mig_run(mv->source, &mv->result, &mv->err);
 	loop_call(machine_loop(mv->m), in_loop_ended, mv);
+	if (mv->check_only || !mv->measure || mv->outcome != MIG_RUNS_THERE)
+		return NULL;
+	mv->nafter = mig_watch(mv->source, mv->after);
+	loop_call(machine_loop(mv->m), in_loop_watched, mv);
 	return NULL;
 }
 
@@ -194,6 +233,7 @@ static int open_source(struct move *mv, const json_t *params, struct err *e)
 		.stall_is_final = json_is_true(
 			json_object_get(params, "cancel_on_stall")),
 		.verify = json_is_true(json_object_get(params, "verify")),
+		.measure = mv->measure,
 		.recovery_ms = RECOVERY_MS,
 		.progress = on_progress,
 		.opaque = mv,
@@ -257,13 +297,17 @@ static int begin(struct move *mv, struct ctl_call *c, const json_t *params,
 		if (ret < 0)
 			return ret;
 	}
+	mv->measure = json_is_true(json_object_get(params, "measure"));
 	ret = open_source(mv, params, e);
 	if (ret < 0)
 		return ret;
 	mv->call = c;
 	mv->check_only = check_only;
 	mv->told = true;
-	mv->nsamples = 0;
+	mv->traffic = (struct mig_traffic){ 0 };
+	mv->nafter = 0;
+	meter_start(mv->meter);
+	mv->traffic.mark[MIG_MARK_BEGIN] = meter_sample(mv->meter);
 	mv->traced = trace_last(machine_trace(mv->m));
 	err_clear(&mv->err);
 	ret = -pthread_create(&mv->thread, NULL, engine, mv);
@@ -346,7 +390,7 @@ static void unbuild(struct machine *m, void *opaque)
 {
 	struct move *mv = opaque;
 
-	if (!mv->source)
+	if (!mv->source || mv->moved)
 		return;
 	if (mv->undecided) {
 		mv->undecided = false;
@@ -371,6 +415,8 @@ int move_create(struct move **out, struct machine *m, struct err *e)
 	pthread_mutex_init(&mv->lock, NULL);
 	ret = throttle_create(&mv->throttle);
 	if (ret == 0)
+		ret = meter_create(&mv->meter, m);
+	if (ret == 0)
 		ret = machine_add(m, &part);
 	if (ret == 0)
 		ret = ctl_server_add(machine_ctl(m), methods, mv);
@@ -386,6 +432,13 @@ void move_destroy(struct move *mv)
 {
 	if (!mv)
 		return;
+	/* Told to stop while it lingered: the report does without. */
+	if (mv->moved && mv->source) {
+		mig_watch_stop(mv->source);
+		pthread_join(mv->thread, NULL);
+		clear(mv);
+	}
+	meter_destroy(mv->meter);
 	throttle_destroy(mv->throttle);
 	pthread_mutex_destroy(&mv->lock);
 	free(mv);

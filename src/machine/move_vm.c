@@ -79,13 +79,23 @@ static void op_dirty_stop(struct mig_vm *vm)
 	vm_dirty_stop(machine_vm(MV(vm)->m));
 }
 
+static int in_loop_mark(void *opaque)
+{
+	struct carried *c = opaque;
+
+	c->mv->traffic.mark[c->n] = meter_sample(c->mv->meter);
+	return 0;
+}
+
 /* The plan names devices in the manifest's order, which is the machine's. */
 static int op_engage(struct mig_vm *vm, const struct mig_plan *plan,
 		     struct err *e)
 {
+	struct carried c = { .mv = MV(vm), .n = MIG_MARK_ENGAGE };
 	struct machine *m = MV(vm)->m;
 	int ret = 0;
 
+	carry(in_loop_mark, &c);
 	for (unsigned int i = 0; i < machine_ndevs(m); i++)
 		shadow_set_shared(netdev_shadow(machine_dev(m, i)->nd),
 				  machine_ndevs(m) > 1);
@@ -101,6 +111,9 @@ static int in_loop_quiesce(void *opaque)
 	struct machine *m = c->mv->m;
 	int ret = 0, n = 0;
 
+	/* The last thing before the outage that does not lengthen it. */
+	c->n = MIG_MARK_STOP;
+	in_loop_mark(c);
 	for (unsigned int i = 0; ret >= 0 && i < machine_ndevs(m); i++) {
 		struct netdev *nd = machine_dev(m, i)->nd;
 
@@ -306,6 +319,9 @@ static int in_loop_gone(void *opaque)
 	struct carried *c = opaque;
 	struct machine *m = c->mv->m;
 
+	c->n = MIG_MARK_GONE;
+	in_loop_mark(c);
+	meter_stop(c->mv->meter);
 	in_loop_stats(c);
 	c->mv->last_stats = c->json;
 	for (unsigned int i = 0; i < machine_ndevs(m); i++)

@@ -13,11 +13,10 @@
 #include "base/err.h"
 #include "migrate/mig.h"
 
-/* New object; samples may be NULL. */
+/* New object; 't' may be NULL. */
 json_t *mig_result_json(const struct mig_result *r, const char *vm,
 			const char *dest, enum mig_outcome outcome,
-			const char *why, const struct mig_sample *sample,
-			size_t nsamples);
+			const char *why, const struct mig_traffic *t);
 
 /*
  * Written beside 'path' and renamed over it: a full disk leaves the old

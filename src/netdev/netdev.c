@@ -741,12 +741,12 @@ enum mig_action netdev_action(const struct netdev *nd)
 	return nd->action;
 }
 
-void netdev_traffic(struct netdev *nd, uint64_t *frames, uint64_t *bytes)
+void netdev_counts(struct netdev *nd, struct netdev_counts *out)
 {
-	*frames += (uint64_t)vdev_reg_read(nd->vdev, IGBVF_VFGPRC) +
-		   vdev_reg_read(nd->vdev, IGBVF_VFGPTC);
-	*bytes += (uint64_t)vdev_reg_read(nd->vdev, IGBVF_VFGORC) +
-		  vdev_reg_read(nd->vdev, IGBVF_VFGOTC);
+	out->frames[0] = vdev_reg_read(nd->vdev, IGBVF_VFGPRC);
+	out->frames[1] = vdev_reg_read(nd->vdev, IGBVF_VFGPTC);
+	out->bytes[0] = vdev_reg_read(nd->vdev, IGBVF_VFGORC);
+	out->bytes[1] = vdev_reg_read(nd->vdev, IGBVF_VFGOTC);
 }
 
 static json_t *queue_json(const struct shadow_queue_stats *q)

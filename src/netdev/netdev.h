@@ -102,8 +102,11 @@ int netdev_swap(struct netdev *nd, struct netvf *vf, struct netvf **old,
 
 enum mig_action netdev_action(const struct netdev *nd); /* of the plan */
 
-/* Adds frames and bytes the VF has counted, both directions; they roll over. */
-void netdev_traffic(struct netdev *nd, uint64_t *frames, uint64_t *bytes);
+/* What the VF has counted, received and sent; all of them roll over. */
+struct netdev_counts {
+	uint32_t frames[2], bytes[2];
+};
+void netdev_counts(struct netdev *nd, struct netdev_counts *out);
 
 /* VF, generation, shadow, mailbox; a new reference. */
 json_t *netdev_status(struct netdev *nd);

@@ -28,7 +28,8 @@ from moves import (During, Failed, Rig, ask, check, clean, direct, flows,
 NAMES = {1: "hello", 2: "manifest", 3: "plan", 4: "prepare", 5: "prepared",
          6: "RAM", 7: "RAM-end", 8: "state", 9: "commit", 10: "ready",
          11: "hand-over", 12: "running", 13: "bye", 14: "abort", 15: "query",
-         16: "outcome", 18: "digest", 19: "times", 20: "CPU"}
+         16: "outcome", 18: "digest", 19: "times", 20: "CPU", 21: "watch",
+         22: "traffic"}
 HEADER = struct.Struct("<IHHIIQ")
 RAM_HIT = (1, 2, 20, 100)   # which RAM messages count as boundaries
 
@@ -221,6 +222,9 @@ CAUSES = {
     "silence": silence,
 }
 QUICK = ("cut",)
+# Where a report is asked for: it has messages of its own, and the end waits
+# for the last of them.
+REPORT = (">watch#1", ">hand-over#1", "<running#1", ">bye#1", "<traffic#1")
 # Waits out time limits of half a minute: not at every message.
 FEW = {"silence": (">manifest#1", ">RAM#20", "<ready#1", ">hand-over#1",
                    "<running#1")}
@@ -279,7 +283,8 @@ def one(w, cause, boundary):
     inc = box["inc"] = w.dst.receive("mover", vf=0)
     relay = Relay(os.path.join(w.rig.dir, "relay%d" % w.n),
                   inc.addr[len("unix:"):], hook)
-    d = box["d"] = During(w.src, relay, more=())
+    d = box["d"] = During(w.src, relay,
+                          more=report(w) if boundary in REPORT else ())
     go.set()
     rc, r, err = d.end(240)
     check("the message was seen", done.is_set(), relay.seen[-8:])
@@ -325,14 +330,19 @@ def aftermath(w, cause, inc, here, there):
         inc.end()
 
 
+def report(w):
+    return "--report", os.path.join(w.rig.dir, "moved.html")
+
+
 def boundaries(w):
     """Every message of a migration that goes well, in order."""
     w.get()
     inc = w.dst.receive("mover", vf=0)
     relay = Relay(os.path.join(w.rig.dir, "relay0"), inc.addr[len("unix:"):],
                   lambda relay, label, data, y: not y.sendall(data))
-    rc, r, err = During(w.src, relay, more=()).end()
-    check("a migration through the relay", rc == 0, (rc, r, err))
+    rc, r, err = During(w.src, relay, more=report(w)).end()
+    check("a migration through the relay", rc == 0 and "after" in r["traffic"],
+          (rc, r, err))
     w.vm.wait()
     w.moved(inc)
     relay.close()
@@ -395,6 +405,15 @@ def strange(flags):
     return lambda data: data + message(777, 1, flags, b"news")
 
 
+def lost(label):
+    """A side that does not know a section might as well not get it."""
+    def hook(relay, at, data, y):
+        if at != label:
+            y.sendall(data)
+        return True
+    return hook
+
+
 def after(label, change):
     def hook(relay, at, data, y):
         y.sendall(change(data) if at == label else data)
@@ -409,6 +428,8 @@ def words(w):
         ("an unknown mandatory section",
          after(">prepare#1", strange(1)), 1, "unknown"),
         ("an unknown optional section", after(">state#1", strange(0)), 0, ""),
+        ("a destination that watches nothing", lost(">watch#1"), 0, ""),
+        ("a destination that tells nothing", lost("<traffic#1"), 0, ""),
     )
     for what, hook, want, why in cases:
         w.get()
@@ -416,8 +437,10 @@ def words(w):
         inc = w.dst.receive("mover", vf=0)
         relay = Relay(os.path.join(w.rig.dir, "relay%d" % w.n),
                       inc.addr[len("unix:"):], hook)
-        rc, r, err = During(w.src, relay, more=()).end()
+        rc, r, err = During(w.src, relay, more=report(w)).end()
         check(what, rc == want and why in r["reason"], (rc, r, err))
+        check(what + ": after", ("after" in r["traffic"]) ==
+              ("optional" in what), r["traffic"])
         here, there = settle(w, inc, what, relay, rc)
         check(what + ": one VM", here == (want == 1) and there == (want == 0))
         relay.close()

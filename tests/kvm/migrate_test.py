@@ -85,6 +85,97 @@ def with_interrupts(rig):
     check("interrupts", ask(inc)["V"]["irq"] >= 0)
 
 
+def a_report_of_three_parts(rig):
+    """Under traffic a report knows its rate before, during and after; the
+    source's VF is free and the command has said where the VM is before the
+    last of that has come."""
+    a, b, vm, peer = pair(rig)
+    inc = b.receive("mover", vf=0)
+    path = os.path.join(rig.dir, "report.html")
+    r = a.migrate("mover", inc, more=["--report", path])[1]
+    t = r["traffic"]
+    for part in ("before", "shadowing", "after"):
+        check("frames " + part, t[part]["frames_per_s"] > 0 and
+              t[part]["bytes_per_s"] > t[part]["frames_per_s"], t)
+    check("the outage", t["outage"]["ns"] > 0 and
+          t["outage"]["frames_per_s"] < t["before"]["frames_per_s"], t)
+    check("ratios", abs(t["after_to_before"] * t["before"]["frames_per_s"] -
+                        t["after"]["frames_per_s"]) < 1, t)
+    check("frames are of this size", 500 < t["after"]["bytes_per_s"] /
+          t["after"]["frames_per_s"] < 530, t)
+    after = r["samples_after"]
+    check("samples go on", len(after) > 10 and after[-1][1] > 0 and
+          all(x[0] < y[0] and x[1] <= y[1] for x, y in zip(after, after[1:])),
+          after)
+    check("what was sent again", 0 < r["resent"]["changed_pages"] <=
+          r["resent"]["pages"], r["resent"])
+    with open(path) as f:
+        page = f.read()
+    for word in ("before: direct at the source", "during: shadowed",
+                 "the outage", "after: at the destination",
+                 "Dirty precision"):
+        check("the page has '%s'" % word, word in page, page[-3000:])
+    flows(inc, peer)
+    check("the source ends with 0", vm.wait() == 0, vm.tail())
+    # Without a report none of it is waited for.
+    vm, inc = inc, a.receive("mover", vf=0)
+    r = b.migrate("mover", inc)[1]
+    check("no baseline", "baseline" not in [p["phase"] for p in r["phases"]]
+          and "after" not in r["traffic"] and "resent" not in r, r["traffic"])
+    flows(inc, peer)
+    clean(inc, peer)
+
+
+def let_go(host, vm):
+    """The source of a move keeps neither VM nor VF, if it is there at all."""
+    seen = []
+    while vm.alive() and seen.count("paused") < 20:
+        try:
+            s = host.status("mover")
+        except Failed:
+            break
+        seen.append(s["state"])
+        if s["state"] == "empty" and not s["devices"]:
+            return
+        time.sleep(0.02)
+    check("the source has let go", not vm.alive() or
+          seen.count("paused") < 20, seen)
+
+
+def gone_at_once(rig):
+    """While the report's last part is awaited the source has let go: its VF
+    backs another VM, and what becomes of its process, or of what is awaited,
+    changes nothing."""
+    a, b, vm, peer = pair(rig)
+    for kill in (False, True):
+        inc = b.receive("mover", vf=0)
+        d = During(a, inc, more=("--report",
+                                 os.path.join(rig.dir, "report.html")))
+        d.at("done")
+        # It runs there and does not get to say how.
+        inc.p.send_signal(signal.SIGSTOP)
+        try:
+            let_go(a, vm)
+            other = a.run("other%d" % kill, "id=3 " + TRAFFIC, vf=0)
+            other.expect(r"^G ready", 60)
+            if kill:
+                vm.kill()
+            rc, r, err = d.end()
+        finally:
+            inc.p.send_signal(signal.SIGCONT)
+        check("it moved", rc == 0 and r["outcome"] == 0, (rc, r, err))
+        check("and the page says what is not known",
+              "after" not in r["traffic"] and r["traffic"]["shadowing"], r)
+        flows(inc, peer)
+        clean(inc, peer)
+        other.end()
+        vm.wait()
+        if not kill:
+            vm = a.receive("mover", vf=0)
+            b.migrate("mover", vm)
+            inc.wait()
+
+
 def over_tls(rig):
     """TLS 1.3 both ways; a certificate of another authority is refused."""
     a, b, vm, peer = pair(rig)
@@ -367,8 +458,9 @@ def rebind(rig):
     clean(vm, peer)
 
 
-CASES = [there_and_back, with_interrupts, over_tls, a_check_moves_nothing,
-         announced, cancel, kill_destination, kill_source, kill_pf, kill_destination_nic,
+CASES = [there_and_back, with_interrupts, a_report_of_three_parts,
+         gone_at_once, over_tls, a_check_moves_nothing, announced, cancel,
+         kill_destination, kill_source, kill_pf, kill_destination_nic,
          spoiled_stream, other_generation, rebind]
 
 
