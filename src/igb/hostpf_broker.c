@@ -117,17 +117,14 @@ int hostpf_set_mac(const char *spec, const uint8_t mac[6], struct err *e)
 {
 	struct answer back;
 	struct ask a = { .bdf = "" };
-	ssize_t n;
 
 	hostpf_bdf(a.bdf, sizeof(a.bdf), spec);
 	memcpy(a.mac, mac, sizeof(a.mac));
 	if (broker < 0)
 		return hostpf_set_mac_here(a.bdf, mac, e);
-	if (send(broker, &a, sizeof(a), MSG_NOSIGNAL) < 0)
-		return err_sys(e, -errno, "%s: cannot ask for its address",
-			       a.bdf);
-	n = recv(broker, &back, sizeof(back), 0);
-	if (n != sizeof(back))
+	/* Gone before it is asked, or before it has answered: all one. */
+	if (send(broker, &a, sizeof(a), MSG_NOSIGNAL) < 0 ||
+	    recv(broker, &back, sizeof(back), 0) != sizeof(back))
 		return err_set(e, -EPIPE, "%s: nobody sets addresses any more",
 			       a.bdf);
 	back.text[sizeof(back.text) - 1] = '\0';
