@@ -221,6 +221,33 @@ static void cancel_works(void **state)
 	run_fini(&x);
 }
 
+static void cancel_at_the_last(void *opaque, const struct mig_progress *p)
+{
+	struct run *x = opaque;
+
+	if (p->phase == MIG_HANDOVER)
+		assert_int_equal(mig_cancel(x->s), 0);
+}
+
+/* As late as can be: the destination hears of it, and waits for nothing. */
+static void a_late_cancel_is_told(void **state)
+{
+	struct mig_params p = params(via("dest"));
+	struct run x;
+
+	p.progress = cancel_at_the_last;
+	p.opaque = &x;
+	run_init(&x);
+	run_start(&x, &p);
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	run_stays(&x, "cancelled");
+	pthread_join(x.thread, NULL);
+	assert_int_equal(x.dst_ret, -ECANCELED);
+	assert_non_null(strstr(x.dst_err.text, "cancelled"));
+	assert_int_equal(x.dst.dropped, 1);
+	run_fini(&x);
+}
+
 struct stall {
 	struct proxy *proxy;
 	enum mig_phase at;
@@ -317,6 +344,7 @@ int main(void)
 		cmocka_unit_test(a_cpu_that_is_not_there_is_refused),
 		cmocka_unit_test(failures_on_either_side_resume_the_source),
 		cmocka_unit_test(cancel_works),
+		cmocka_unit_test(a_late_cancel_is_told),
 		cmocka_unit_test(an_outage_has_an_end),
 		cmocka_unit_test(bandwidth_is_kept),
 		cmocka_unit_test(strangers_end_nothing),

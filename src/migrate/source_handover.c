@@ -117,6 +117,8 @@ enum mig_outcome source_hand_over(struct mig_source *s, struct err *e)
 	source_enter(s, MIG_HANDOVER);
 	if (!atomic_compare_exchange_strong(&s->fate, &may_cancel, 2)) {
 		err_set(e, -ECANCELED, "cancelled");
+		/* Or it would wait for a question about a hand-over. */
+		proto_send_abort(s->main, "cancelled");
 		return MIG_RUNS_HERE;
 	}
 	/*
