@@ -127,6 +127,20 @@ static void create_mailbox(struct world *w, unsigned int i)
 	must(vdev_mbx_open(&g->mbx, g->v, &mc, &e), &e, "mailbox");
 }
 
+static struct pci_func *create_vdev(struct world *w, struct world_guest *g,
+				    const char *name, struct pdev *p)
+{
+	const struct vdev_model *model;
+	struct err e = { 0 };
+
+	model = vdev_model_of_pdev(p, &e);
+	must(model ? 0 : -ENODEV, &e, "model");
+	must(vdev_create(&g->v, name, model, vm_host(g->vm), w->loop, &e), &e,
+	     "vdev");
+	must(vdev_bind(g->v, p, VDEV_SOFTWARE, &e), &e, "bind");
+	return vdev_func(g->v);
+}
+
 static void create_guest(struct world *w, unsigned int i,
 			 const struct world_conf *c)
 {
@@ -139,9 +153,9 @@ static void create_guest(struct world *w, unsigned int i,
 		.console = console,
 		.opaque = g,
 	};
-	const struct vdev_model *model;
 	struct err e = { 0 };
 	char name[16], spec[128];
+	struct pci_func *f;
 	struct pdev *p = NULL;
 
 	pthread_mutex_init(&g->lock, NULL);
@@ -154,12 +168,10 @@ static void create_guest(struct world *w, unsigned int i,
 		usleep(10000);
 	if (!p)
 		must(pdev_open(&p, spec, &e), &e, "vf device");
-	model = vdev_model_of_pdev(p, &e);
-	must(model ? 0 : -ENODEV, &e, "model");
-	must(vdev_create(&g->v, name, model, vm_host(g->vm), w->loop, &e), &e,
-	     "vdev");
-	must(vdev_bind(g->v, p, VDEV_SOFTWARE, &e), &e, "bind");
-	must(vm_pci_add(g->vm, vdev_func(g->v), -1, &e), &e, "plug");
+	f = c->func ? c->func(c->opaque, p, vm_host(g->vm))
+		    : create_vdev(w, g, name, p);
+	must(f ? 0 : -ENODEV, &e, "function");
+	must(vm_pci_add(g->vm, f, -1, &e), &e, "plug");
 	if (c->mailbox)
 		create_mailbox(w, i);
 	w->n = i + 1;

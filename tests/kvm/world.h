@@ -26,7 +26,7 @@
 
 struct world_guest {
 	struct vm *vm;
-	struct vdev *v;
+	struct vdev *v;	      /* NULL with a function of the caller's */
 	struct pf_port *port; /* with a mailbox */
 	struct vdev_mbx *mbx;
 	pthread_mutex_t lock;
@@ -52,7 +52,13 @@ struct world_conf {
 	const char *kernel;	    /* the guest "net" */
 	unsigned int guests;
 	const char *append[WORLD_GUESTS];
-	bool mailbox;	     /* virtualised on demand; else the PF answers */
+	bool mailbox; /* virtualised on demand; else the PF answers */
+	/*
+	 * What stands on the bus for a VF in a vdev's place, or NULL.  It has
+	 * the pdev from then on, and ends before the world does.
+	 */
+	struct pci_func *(*func)(void *opaque, struct pdev *p, struct host *h);
+	void *opaque;
 	struct trace *trace; /* for PF driver and mailboxes, or NULL */
 };
 
