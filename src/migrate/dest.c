@@ -73,7 +73,7 @@ struct incoming {
 
 /* ---- RAM ---- */
 
-/* A chunk: plain pages go straight to where they belong. */
+/* A chunk: plain pages go straight to where they belong, if that exists. */
 static int read_chunk(struct reader *r, struct stream_sum *sum, size_t len)
 {
 	struct ram_stretch to[RAM_CHUNK_PAGES];
@@ -353,6 +353,8 @@ static int take_prepare(struct incoming *in, struct err *e)
 			bitmap_alloc(in->target.ram[i].size >> PAGE_SHIFT);
 		if (!in->written[i])
 			return -ENOMEM;
+		in->target.by_file |=
+			(uint32_t)ram_is_sparse(&in->target.ram[i]) << i;
 	}
 	ret = proto_send(in->main, SEC_PREPARED, NULL, 0);
 	if (ret < 0)

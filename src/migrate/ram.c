@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <unistd.h>
 #include <xxh_x86dispatch.h>
 #include <zstd.h>
 
@@ -13,8 +13,7 @@
 #include "base/util.h"
 #include "base/wire.h"
 
-#define FRONT_MAX      64
-#define POPULATE_PAGES 8
+#define FRONT_MAX 64
 
 struct ram_codec {
 	int level;
@@ -216,7 +215,7 @@ static unsigned int place(const struct chunk *k, const struct ram_target *t,
 			  struct ram_stretch *out)
 {
 	uint64_t *written = t->written[k->idx];
-	unsigned int n = 0, fresh = 0;
+	unsigned int n = 0;
 
 	for (unsigned int i = 0; i < RAM_CHUNK_PAGES; i++) {
 		uint64_t off = k->gpa + i * PAGE_SIZE - k->ram->gpa.v;
@@ -229,7 +228,6 @@ static unsigned int place(const struct chunk *k, const struct ram_target *t,
 				memset(to, 0, PAGE_SIZE);
 			continue;
 		}
-		fresh += !bitmap_test(written, off >> PAGE_SHIFT);
 		/* Channels share words of the bitmap, never its bits. */
 		bitmap_set_atomic(written, off >> PAGE_SHIFT);
 		if (n && (uint8_t *)out[n - 1].p + out[n - 1].len == to)
@@ -237,10 +235,43 @@ static unsigned int place(const struct chunk *k, const struct ram_target *t,
 		else
 			out[n++] = (struct ram_stretch){ to, PAGE_SIZE };
 	}
-	/* Memory nobody has yet: one call instead of a fault a page. */
-	for (unsigned int i = 0; fresh >= POPULATE_PAGES && i < n; i++)
-		madvise(out[i].p, out[i].len, MADV_POPULATE_WRITE);
 	return n;
+}
+
+bool ram_is_sparse(const struct host_ram *r)
+{
+	off_t hole;
+
+	if (r->fd < 0 || r->page != PAGE_SIZE)
+		return false;
+	hole = lseek(r->fd, (off_t)r->fd_offset, SEEK_HOLE);
+	return hole >= 0 && (uint64_t)hole < r->fd_offset + r->size;
+}
+
+static bool by_file(const struct ram_target *t, const struct chunk *k)
+{
+	return t->by_file >> k->idx & 1;
+}
+
+static int put_file(const struct host_ram *r, const struct ram_stretch *s,
+		    const uint8_t *data, struct err *e)
+{
+	off_t at =
+		(off_t)r->fd_offset + ((uint8_t *)s->p - (uint8_t *)r->backing);
+	size_t done = 0;
+
+	while (done < s->len) {
+		ssize_t n = pwrite(r->fd, data + done, s->len - done,
+				   at + (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_sys(e, n ? -errno : -EIO,
+				       "writing guest memory");
+		done += (size_t)n;
+	}
+	return 0;
 }
 
 static size_t chunk_bytes(const struct chunk *k)
@@ -258,7 +289,7 @@ int ram_place(const struct ram_target *t, const uint8_t *header, size_t len,
 	*pages = 0;
 	wire_in_init(&in, header, RAM_HEADER);
 	ret = get_chunk(&in, t, &k, e);
-	if (ret < 0 || k.codec != RAM_PLAIN)
+	if (ret < 0 || k.codec != RAM_PLAIN || by_file(t, &k))
 		return ret;
 	if (len != RAM_HEADER + chunk_bytes(&k))
 		return err_set(e, -EBADMSG,
@@ -286,10 +317,15 @@ int ram_decode(struct ram_codec *c, const struct ram_target *t,
 	if (ret < 0 || !data)
 		return ret;
 	n = place(&k, t, to);
-	for (unsigned int i = 0; i < n; i++) {
-		memcpy(to[i].p, data, to[i].len);
+	for (unsigned int i = 0; i < n && ret == 0; i++) {
+		if (by_file(t, &k))
+			ret = put_file(k.ram, &to[i], data, e);
+		else
+			memcpy(to[i].p, data, to[i].len);
 		data += to[i].len;
 	}
+	if (ret < 0)
+		return ret;
 	*pages = (unsigned int)__builtin_popcountll(k.mask);
 	return 0;
 }

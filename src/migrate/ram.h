@@ -9,6 +9,7 @@
 #ifndef MIGRATE_RAM_H
 #define MIGRATE_RAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -56,7 +57,16 @@ struct ram_target {
 	const struct host_ram *ram;
 	uint64_t **written; /* one bitmap a region */
 	size_t n;
+	uint32_t by_file; /* a bit a region: written through its fd */
 };
+
+/*
+ * Memory that is still to be made, page by page.  Writing its file takes
+ * half the time of touching it: the kernel clears no page that is written
+ * whole, and nothing faults.  Memory that is there already (a device has it
+ * pinned, or it is huge pages) is quicker received in place.
+ */
+bool ram_is_sparse(const struct host_ram *r);
 
 int ram_decode(struct ram_codec *c, const struct ram_target *t,
 	       const uint8_t *payload, size_t len, unsigned int *pages,
@@ -66,7 +76,7 @@ int ram_decode(struct ram_codec *c, const struct ram_target *t,
  * The same without a copy: from the payload's first RAM_HEADER bytes and its
  * whole length, where the rest belongs.  Zero pages are dealt with here, the
  * others count as written.  Returns the number of stretches; 0 with
- * *pages == 0: this is not a plain chunk, use ram_decode().
+ * *pages == 0: it is compressed, or for a file: use ram_decode().
  */
 struct ram_stretch {
 	void *p;

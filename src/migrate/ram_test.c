@@ -1,10 +1,14 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "base/bitmap.h"
@@ -85,6 +89,75 @@ static void plain(void **state)
 static void compressed(void **state)
 {
 	chunks_arrive(1);
+}
+
+/* Two regions of one file, of which the second has no page yet. */
+static void sparse_memory_is_written_by_its_file(int level)
+{
+	struct host_ram r[2] = {
+		{ .gpa = { 0 }, .size = SIZE / 2, .page = PAGE_SIZE },
+		{ .gpa = { GPA },
+		  .size = SIZE / 2,
+		  .page = PAGE_SIZE,
+		  .fd_offset = SIZE / 2 }
+	};
+	uint64_t *map[2] = { bitmap_alloc(64 * 2), bitmap_alloc(64 * 2) };
+	struct ram_target t = {
+		.ram = r, .written = map, .n = 2, .by_file = 2
+	};
+	struct ram_stretch to[RAM_CHUNK_PAGES];
+	int fd = memfd_create("ram-test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	unsigned int zeros, pages;
+	struct ram_codec *c;
+	struct stat before, after;
+	uint8_t *p, *view;
+	size_t n;
+
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	view = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(view, MAP_FAILED);
+	memset(view, 0, SIZE / 2);
+	r[0].fd = r[1].fd = fd;
+	r[0].backing = view;
+	r[1].backing = view + SIZE / 2;
+	assert_false(ram_is_sparse(&r[0]));
+	assert_true(ram_is_sparse(&r[1]));
+	r[1].page = 2ul << 20;
+	assert_false(ram_is_sparse(&r[1]));
+
+	ram_codec_create(&c, level);
+	fill(0, 1);
+	fill(1, 2);
+	fill(9, 3);
+	ram_encode(c, GPA + RAM_CHUNK_SIZE, src, 0x3ff, 0, &p, &n, &zeros);
+	assert_int_equal(ram_place(&t, p, n, to, &pages, NULL), 0);
+	assert_int_equal(pages, 0);
+	fstat(fd, &before);
+	assert_int_equal(ram_decode(c, &t, p, n, &pages, NULL), 0);
+	fstat(fd, &after);
+	assert_int_equal(pages, 10);
+	assert_int_equal(after.st_blocks - before.st_blocks, 3 * 8);
+	assert_int_equal(bitmap_count(map[1], 128), 3);
+	assert_memory_equal(view + SIZE * 3 / 4, src, 10 * PAGE_SIZE);
+
+	/* A file that takes no more is a failure, not a hole. */
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+	assert_int_equal(ram_decode(c, &t, p, n, &pages, NULL), -EPERM);
+	ram_codec_destroy(c);
+	munmap(view, SIZE);
+	close(fd);
+	free(map[0]);
+	free(map[1]);
+}
+
+static void sparse_plain(void **state)
+{
+	sparse_memory_is_written_by_its_file(0);
+}
+
+static void sparse_compressed(void **state)
+{
+	sparse_memory_is_written_by_its_file(1);
 }
 
 static void incompressible_pages_travel_plain(void **state)
@@ -222,6 +295,8 @@ int main(void)
 		T(plain),
 		T(pages_find_their_place_without_a_copy),
 		T(compressed),
+		T(sparse_plain),
+		T(sparse_compressed),
 		T(incompressible_pages_travel_plain),
 		T(hostile_sections_touch_nothing),
 		T(pages_sent_again_are_compared),
