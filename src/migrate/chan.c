@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/sock.h"
@@ -22,6 +23,8 @@
 #define HANDSHAKE_TIMEOUT_MS 10000
 #define USER_TIMEOUT_MS	     10000
 #define MS_NS		     1000000ull
+#define UNIX_BUFFER	     (256u << 10)
+#define AHEAD		     64
 
 struct chan {
 	struct chan_listener *from; /* accepted there; NULL: it is closed */
@@ -30,6 +33,9 @@ struct chan {
 	unsigned int ms;	 /* a call may take; 0: any time */
 	struct tls_session *tls; /* NULL: plain */
 	_Atomic uint64_t sent;
+	/* The receiver's: what came along with what was asked for. */
+	size_t ahead_at, ahead_end;
+	char ahead[AHEAD];
 	char text[96];
 	char peer[CHAN_PEER_MAX];
 };
@@ -198,6 +204,14 @@ static int wrap(struct chan **out, int fd, const struct chan_tls *tls,
 	return 0;
 }
 
+/* The kernel's own choice holds less than a chunk: the ends take turns. */
+static void tune_unix(int fd)
+{
+	int size = UNIX_BUFFER;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 /* An address in numbers, as chan_connect() reads it. */
 static void in_numbers(const struct sockaddr_storage *sa, socklen_t len,
 		       char *text, size_t size)
@@ -243,6 +257,8 @@ int chan_connect_again(struct chan **out, const char *peer, const char *addr,
 	}
 	if (fd < 0)
 		return fd;
+	if (chan_is_unix(addr))
+		tune_unix(fd);
 	ret = wrap(out, fd, tls, false, host, e);
 	if (ret == 0)
 		note_peer(*out, peer);
@@ -445,24 +461,36 @@ int chan_send(struct chan *c, const void *buf, size_t len)
 	return 0;
 }
 
+/*
+ * A section's head is short and its payload is long: the next head is taken
+ * along with the end of the payload, one call and perhaps one sleep less.
+ */
 int chan_recv(struct chan *c, void *buf, size_t len)
 {
 	uint64_t until = limit(c);
+	size_t had = MIN(len, c->ahead_end - c->ahead_at);
 	char *p = buf;
-	ssize_t n;
 
 	if (c->tls)
 		return tls_session_recv(c->tls, buf, len, until);
+	memcpy(p, c->ahead + c->ahead_at, had);
+	c->ahead_at += had;
+	p += had;
+	len -= had;
 	while (len) {
-		n = recv(c->fd, p, len, 0);
+		struct iovec v[] = { { p, len }, { c->ahead, AHEAD } };
+		ssize_t n = readv(c->fd, v, ARRAY_SIZE(v));
+
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return io_error(errno);
 		if (n == 0)
 			return -EPIPE;
-		p += n;
-		len -= (size_t)n;
+		c->ahead_at = 0;
+		c->ahead_end = (size_t)n - MIN(len, (size_t)n);
+		p += (size_t)n - c->ahead_end;
+		len -= (size_t)n - c->ahead_end;
 		if (len && until && now_ns() > until)
 			return -ETIMEDOUT;
 	}

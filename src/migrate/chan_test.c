@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "migrate/chan.h"
 #include "migrate/tls_test_pki.h"
 
@@ -53,30 +54,46 @@ static int join(const char *addr, struct chan_tls *st, struct client *cl,
 	return ret;
 }
 
+#define BIG 3000000u
+
+static char byte_at(size_t i)
+{
+	return (char)(i * 7 + (i >> 8));
+}
+
 static void *sender(void *opaque)
 {
 	struct chan *c = opaque;
-	char *big = malloc(3000000);
+	char *big = malloc(BIG);
 
-	for (int i = 0; i < 3000000; i++)
-		big[i] = (char)(i * 7);
-	assert_int_equal(chan_send(c, big, 3000000), 0);
+	for (size_t i = 0; i < BIG; i++)
+		big[i] = byte_at(i);
+	assert_int_equal(chan_send(c, big, BIG), 0);
 	free(big);
 	return NULL;
 }
 
 static void talk(struct chan *a, struct chan *b)
 {
-	char *got = malloc(3000000), word[5];
+	/* Heads and payloads, and what is around the bytes read ahead. */
+	static const size_t sizes[] = { 24, 32, 100000, 1,  63,
+					64, 65, 127,	24, 300001 };
+	char *got = malloc(BIG), word[5];
 	pthread_t t;
 
 	pthread_create(&t, NULL, sender, a);
-	assert_int_equal(chan_recv(b, got, 3000000), 0);
+	for (size_t i = 0, at = 0; at < BIG; i++) {
+		size_t n = MIN(sizes[i % ARRAY_SIZE(sizes)], BIG - at);
+
+		assert_int_equal(chan_recv(b, got + at, n), 0);
+		at += n;
+	}
 	pthread_join(t, NULL);
-	for (int i = 0; i < 3000000; i += 4099)
-		assert_int_equal(got[i], (char)(i * 7));
+	for (size_t i = 0; i < BIG; i++)
+		if (got[i] != byte_at(i))
+			fail_msg("byte %zu is wrong", i);
 	free(got);
-	assert_int_equal(chan_bytes_sent(a), 3000000);
+	assert_int_equal(chan_bytes_sent(a), BIG);
 	assert_int_equal(chan_send(b, "back", 5), 0);
 	assert_int_equal(chan_recv(a, word, 5), 0);
 	assert_string_equal(word, "back");
