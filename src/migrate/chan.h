@@ -81,7 +81,7 @@ void chan_abort(struct chan *c);
 void chan_abort_recv(struct chan *c); /* what is sent still arrives */
 void chan_close(struct chan *c);      /* NULL is fine */
 
-/* "TLSv1.3, TLS_AES_256_GCM_SHA384, kernel" or "plain". */
+/* "TLSv1.3, TLS_AES_128_GCM_SHA256, in the kernel" or "plain". */
 const char *chan_describe(const struct chan *c);
 uint64_t chan_bytes_sent(const struct chan *c);
 
