@@ -9,6 +9,8 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/bitmap.h"
 #include "base/util.h"
@@ -61,15 +63,71 @@ static void traffic(struct wire_in *in)
 			abort();
 }
 
+/* RAM of a file, as a VM's: held to what comes of plain memory. */
+static void decode(struct ram_codec *codec, const uint8_t *p, size_t n,
+		   int want)
+{
+	static uint64_t map[BITMAP_WORDS(PAGES)], *maps[1] = { map };
+	static struct host_ram ram = { .gpa = { 0x100000000 },
+				       .size = PAGES * PAGE_SIZE,
+				       .page = PAGE_SIZE,
+				       .fd_offset = PAGE_SIZE };
+	const struct ram_target target = {
+		.ram = &ram, .written = maps, .n = 1, .by_file = 1
+	};
+	unsigned int pages;
+
+	if (!ram.backing) {
+		ram.fd = memfd_create("fuzz-ram", 0);
+		if (ram.fd < 0 ||
+		    ftruncate(ram.fd, (PAGES + 1) * PAGE_SIZE) < 0)
+			abort();
+		ram.backing = mmap(NULL, ram.size, PROT_READ | PROT_WRITE,
+				   MAP_SHARED, ram.fd, PAGE_SIZE);
+		if (ram.backing == MAP_FAILED)
+			abort();
+	}
+	if (ram_decode(codec, &target, p, n, &pages, NULL) != want)
+		abort();
+	/* Nothing before it, nothing behind it. */
+	if (lseek(ram.fd, 0, SEEK_END) != (PAGES + 1) * PAGE_SIZE ||
+	    lseek(ram.fd, 0, SEEK_HOLE) != 0)
+		abort();
+}
+
+/*
+ * A chunk that is well formed but for its masks, which the input has: as many
+ * bytes as they ask for, at an address near the RAM's.
+ */
+static size_t chunk(uint8_t *out, const uint8_t *p, size_t n)
+{
+	uint64_t masks[2] = { 0 }, gpa;
+	size_t pages;
+
+	if (n < RAM_HEADER)
+		return 0;
+	gpa = 0x100000000 + (p[0] % 8) * (uint64_t)RAM_CHUNK_SIZE -
+	      2 * RAM_CHUNK_SIZE;
+	memcpy(masks, p + 8, sizeof(masks));
+	pages = (size_t)__builtin_popcountll(masks[0] & ~masks[1]);
+	memset(out, p[1], RAM_HEADER + pages * PAGE_SIZE);
+	memcpy(out, &gpa, sizeof(gpa));
+	memcpy(out + 8, masks, sizeof(masks));
+	memset(out + 24, 0, 8);
+	return RAM_HEADER + pages * PAGE_SIZE;
+}
+
 static void payload(uint16_t id, const uint8_t *p, size_t n)
 {
-	static uint8_t ram_bytes[PAGES * PAGE_SIZE];
+	static uint8_t ram_bytes[PAGES * PAGE_SIZE], whole[RAM_PAYLOAD_MAX];
 	static uint64_t map[BITMAP_WORDS(PAGES)], *maps[1] = { map };
 	static struct ram_codec *codec;
 	static const struct host_ram ram = { .gpa = { 0x100000000 },
 					     .size = sizeof(ram_bytes),
 					     .backing = ram_bytes };
-	const struct ram_target target = { &ram, maps, 1 };
+	const struct ram_target target = { .ram = &ram,
+					   .written = maps,
+					   .n = 1 };
 	struct verify verify = { 0 };
 	struct mig_manifest m;
 	struct mig_plan plan;
@@ -87,7 +145,11 @@ static void payload(uint16_t id, const uint8_t *p, size_t n)
 	case SEC_RAM:
 		if (!codec && ram_codec_create(&codec, 0) < 0)
 			abort();
-		ram_decode(codec, &target, p, n, &pages, &e);
+		decode(codec, p, n,
+		       ram_decode(codec, &target, p, n, &pages, &e));
+		n = chunk(whole, p, n);
+		decode(codec, whole, n,
+		       ram_decode(codec, &target, whole, n, &pages, NULL));
 		break;
 	case SEC_TRAFFIC: traffic(&in); break;
 	case SEC_DIGEST: verify_take(&verify, &ram, 1, p, n, &e); break;
