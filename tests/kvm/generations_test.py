@@ -28,6 +28,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from line import ASK, RESTORE, Line  # noqa: E402
 from moves import (During, TRAFFIC, check, clean, direct,  # noqa: E402
                    flows, main, pair)
 from rig import Failed, ask  # noqa: E402
@@ -284,19 +285,16 @@ def failure_after_deletion(rig):
 def rebind_that_fails(rig):
     """The other VF's PF driver does not answer: back where it was."""
     a, b, vm, peer = pair(rig, models=MODELS, more=QUICK)
-    for spec, action in ((b.vf(2), "rebuild"), (a.vf(2), "keep")):
+    # It answers the claim and then nothing more.
+    line = Line(os.path.join(b.dir, "line"), b.pf_socket, (ASK, RESTORE), True)
+    for spec, silent in (("pf:%s,vf=2" % line.path, True), (a.vf(2), False)):
         before = a.status("mover")["devices"][0]
-        pf = b.pf if action == "rebuild" else None
         p = subprocess.Popen([rig.program, "rebind", "--dir", a.dir, "--vf",
                               spec, "mover"], stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, text=True)
-        if pf:
-            # It answers the claim and then nothing more.
-            wait("claim", lambda: b.status("pf0")["vfs"][2]["claimed"])
-            pf.p.send_signal(signal.SIGSTOP)
         out = p.communicate(timeout=60)[0]
-        if pf:
-            pf.p.send_signal(signal.SIGCONT)
+        if silent:
+            check("it was asked", line.asked.is_set(), out)
             check("it failed", p.returncode == 1 and
                   "does not answer" in out, out)
             flows(vm, peer)

@@ -24,86 +24,21 @@ usage: mailbox_test.py BUILD [CASE...]
 import json
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from line import Line  # noqa: E402
 from moves import check, main  # noqa: E402
 from rig import Failed, ask  # noqa: E402
 
 STATES = ["direct", "trapped", "asked", "answered", "posted", "busy", "held"]
 MOVED = ("busy", "held")
 APPEND = "id=%d stay=1 mode=poll send=0 tick_ms=200 holdoff_ms=300"
-ASK = 3  # of docs/pf-socket.md
 TRIES = 8
-
-
-class Line(threading.Thread):
-    """Between VMs and PF driver; an ASK stays here while it is held."""
-
-    def __init__(self, path, to):
-        super().__init__(daemon=True)
-        self.path, self.to = path, to
-        self.hold, self.asked = False, threading.Event()
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.listener.bind(path)
-        self.listener.listen(8)
-        self.pairs, self.kept = {}, []
-        self.start()
-
-    def accept(self):
-        vm = self.listener.accept()[0]
-        pf = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            pf.connect(self.to)
-        except OSError:
-            vm.close()
-            return
-        self.pairs[vm], self.pairs[pf] = pf, vm
-
-    def drop(self, s):
-        for x in (s, self.pairs.pop(s)):
-            self.pairs.pop(x, None)
-            x.close()
-
-    def release(self):
-        self.hold = False
-        kept, self.kept = self.kept, []
-        for s, data in kept:
-            try:
-                s.send(data)
-            except OSError:
-                pass
-
-    def pass_on(self, s):
-        try:
-            data = s.recv(2048)
-        except OSError:
-            data = b""
-        if not data:
-            self.drop(s)
-        elif self.hold and data[1] == ASK:
-            self.kept.append((self.pairs[s], data))
-            self.asked.set()
-        else:
-            try:
-                self.pairs[s].send(data)
-            except OSError:
-                self.drop(s)
-
-    def run(self):
-        while True:
-            ready = select.select([self.listener, *self.pairs], [], [], 0.1)[0]
-            for s in ready:
-                if s is self.listener:
-                    self.accept()
-                elif s in self.pairs:
-                    self.pass_on(s)
 
 
 def ctl(host, name, method, **params):
