@@ -75,6 +75,12 @@ static void meet(void)
 		traffic_send(&end[1]);
 		deliver(1);
 	}
+	/* The answers that are still owed. */
+	end[0].next_hello = end[1].next_hello = ~0ull;
+	for (unsigned int i = 0; i < 2; i++) {
+		traffic_send(&end[i]);
+		deliver(i);
+	}
 	check(end[0].npeers == 1 && end[1].npeers == 1);
 	check(end[0].peer[0].knows && end[1].peer[0].knows);
 }
@@ -212,6 +218,49 @@ static void the_tail_is_lost(void)
 	check(end[0].peer[0].acked == end[0].count);
 }
 
+/* Who is quiet has no other way to say that it knows us. */
+static void an_answer_is_lost(void)
+{
+	meet();
+	end[0].peer[0].knows = false;
+	end[0].next_hello = 0;
+	traffic_send(&end[0]);
+	deliver(0);
+	traffic_send(&end[1]);
+	deliver(1);
+	check(end[0].peer[0].knows);
+}
+
+/* A frame out and its acknowledgement back is one round trip. */
+static void round_trips(void)
+{
+	static struct rtt r;
+
+	for (uint64_t i = 1; i <= 1000; i++)
+		rtt_add(&r, i * 1000);
+	check(r.n == 1000);
+	check(rtt_permille(&r, 500) >= 500000);
+	check(rtt_permille(&r, 500) <= 500000 + 500000 / 256);
+	check(rtt_permille(&r, 990) >= 990000);
+	check(rtt_permille(&r, 990) <= 990000 + 990000 / 256);
+	rtt_clear(&r);
+	check(rtt_permille(&r, 990) == 0);
+
+	meet();
+	end[0].ping = end[0].on = true;
+	end[0].window = end[1].ack_every = 1;
+	end[0].next_hello = end[1].next_hello = ~0ull;
+	for (int i = 0; i < 10; i++) {
+		traffic_send(&end[0]);
+		deliver(0);
+		delay_ns(20000);
+		traffic_send(&end[1]);
+		deliver(1);
+	}
+	check(end[0].rtt.n == 10);
+	check(rtt_permille(&end[0].rtt, 1) >= 20000);
+}
+
 int checker(void)
 {
 	all_is_well();
@@ -220,6 +269,8 @@ int checker(void)
 	one_overtakes();
 	one_is_spoilt();
 	the_tail_is_lost();
+	an_answer_is_lost();
+	round_trips();
 	printf("O checker\n");
 	return 0;
 }

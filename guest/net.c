@@ -7,8 +7,7 @@
 #include "steps.h"
 #include "traffic.h"
 
-#define CONSOLE_NS 5000000ull /* a look at the console costs an exit */
-#define IDLE_NS	   1000000ull
+#define IDLE_NS 1000000ull
 
 #define DEVICES 2u
 
@@ -51,6 +50,8 @@ static void print_all(void)
 {
 	for (unsigned int i = 0; i < devices; i++) {
 		traffic_print(&traffic[i], letter(i, 'T'));
+		if (traffic[i].ping)
+			rtt_print(&traffic[i].rtt, letter(i, 'Q'));
 		print_device(i);
 	}
 	dirty_print(&dirty);
@@ -99,6 +100,13 @@ static void do_rate(uint64_t v)
 	printf("O rate %lu\n", v);
 }
 
+static void do_fresh(uint64_t v)
+{
+	printf("O fresh\n");
+	for (unsigned int i = 0; i < devices; i++)
+		rtt_clear(&traffic[i].rtt);
+}
+
 static void do_verify(uint64_t v)
 {
 	printf("O verify bad=%lu\n", dirty_verify(&dirty));
@@ -123,7 +131,7 @@ static const struct {
 	{ "start", do_start },	   { "quit", do_quit },
 	{ "dirty", do_dirty },	   { "rate", do_rate },
 	{ "verify", do_verify },   { "reinit", do_reinit },
-	{ "request", do_request },
+	{ "request", do_request }, { "fresh", do_fresh },
 };
 
 static void command(char *line)
@@ -223,6 +231,8 @@ static bool all(bool (*is)(const struct traffic *t))
 int guest_main(void)
 {
 	uint64_t next_stat = 0, next_console = 0, linger = 0, now;
+	/* A look at the console costs an exit. */
+	uint64_t look = arg_u64("console_ms", 5) * 1000000;
 	uint64_t every = arg_u64("stat_ms", 0) * 1000000;
 	uint64_t limit = arg_u64("limit_s", 0) * 1000000000ull;
 	uint64_t start = now_ns();
@@ -240,7 +250,7 @@ int guest_main(void)
 		dirty_run(&dirty);
 		now = now_ns();
 		if (now >= next_console) {
-			next_console = now + CONSOLE_NS;
+			next_console = now + look;
 			console();
 		}
 		if (every && now >= next_stat) {
@@ -260,7 +270,7 @@ int guest_main(void)
 				break;
 		}
 		if (steps_frozen)
-			irq_wait(vf[0].irq, irq_count[vf[0].irq], CONSOLE_NS);
+			irq_wait(vf[0].irq, irq_count[vf[0].irq], look);
 		else if (!n)
 			igbvf_idle(&vf[0], IDLE_NS);
 	}

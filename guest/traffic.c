@@ -3,7 +3,8 @@
 #define ETHERTYPE 0x88b5u /* IEEE: for local experiments */
 #define MAGIC	  0x70616775u
 #define PROBE_NS  200000000ull
-#define FRAME_MIN 82u /* the headers; what is shorter cannot be checked */
+#define RING_ROOM 768u /* of the frames of all peers */
+#define FRAME_MIN 82u  /* the headers; what is shorter cannot be checked */
 
 /* PROBE: "what have you got?", and an ACK is the answer. */
 enum { HELLO = 1, DATA, ACK, PROBE };
@@ -141,6 +142,7 @@ static bool send_data(struct traffic *t, struct peer *p, uint64_t now)
 		p->probe_at = now + PROBE_NS;
 		return send(t, p, PROBE, FRAME_MIN, p->sent);
 	}
+	t->pinged = now;
 	if (all || !send(t, p, DATA, size_of(t, p->sent), p->sent))
 		return false;
 	p->sent++;
@@ -213,8 +215,11 @@ static void on_hello(struct traffic *t, const struct hdr *h)
 	/* After a re-init its address may be another one. */
 	memcpy(p->mac, h->src, 6);
 	p->total = h->total;
-	/* Answer, so that it learns that we know it. */
-	if (!p->knows)
+	/*
+	 * Answer, so that it learns that we know it.  It may have missed the
+	 * first answer, and of one who sends nothing there is no other word.
+	 */
+	if (!p->knows || !t->on)
 		p->unacked = t->ack_every;
 }
 
@@ -305,8 +310,11 @@ void traffic_rx(void *opaque, const uint8_t *f, uint32_t len, uint16_t vlan)
 	}
 	if (h.ack_epoch == t->epoch) {
 		p->knows = true;
-		if (h.ack > p->acked && h.ack <= p->sent)
+		if (h.ack > p->acked && h.ack <= p->sent) {
 			p->acked = h.ack;
+			if (t->ping)
+				rtt_add(&t->rtt, now_ns() - t->pinged);
+		}
 	}
 	p->total = h.total;
 	if (h.kind == DATA)
@@ -358,6 +366,8 @@ void traffic_print(const struct traffic *t, char letter)
 
 void traffic_init(struct traffic *t, struct igbvf *v, uint32_t id)
 {
+	uint64_t full;
+
 	memset(t, 0, sizeof(*t));
 	t->v = v;
 	t->id = id;
@@ -366,7 +376,9 @@ void traffic_init(struct traffic *t, struct igbvf *v, uint32_t id)
 	t->size = (uint32_t)arg_u64("size", 256);
 	t->size_min = (uint32_t)arg_u64("size_min", t->size);
 	t->wanted = (unsigned int)arg_u64("peers", 1);
-	t->window = arg_u64("window", 768 / (t->wanted ? t->wanted : 1));
+	t->ping = arg_u64("ping", 0);
+	full = t->wanted ? RING_ROOM / t->wanted : RING_ROOM;
+	t->window = arg_u64("window", t->ping ? 1 : full);
 	t->ack_every = t->window / 4 < 32 ? t->window / 4 + 1 : 32;
 	t->gap_ns = arg_u64("rate", 0) ? 1000000000ull / arg_u64("rate", 1) : 0;
 	t->hello_ns = arg_u64("hello_ms", 100) * 1000000;

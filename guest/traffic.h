@@ -5,12 +5,15 @@
  * peer, each filled from its number and carrying a sum over all of it.  The
  * receiver tells lost, doubled, reordered and corrupt frames apart, per
  * peer.  A sender keeps a window: no more frames are out than the peer's
- * ring has room for, so a frame lost was lost by the device.
+ * ring has room for, so a frame lost was lost by the device.  With a window
+ * of one frame at both ends, frames and their acknowledgements are a
+ * ping-pong.
  */
 #ifndef GUEST_TRAFFIC_H
 #define GUEST_TRAFFIC_H
 
 #include "igbvf.h"
+#include "rtt.h"
 
 #define PEERS_MAX   8
 #define SEEN_FRAMES 4096u /* how far back a double is told from a late one */
@@ -45,6 +48,7 @@ struct traffic {
 	uint64_t gap_ns;   /* between frames; 0: as fast as it goes */
 	uint64_t hello_ns; /* between broadcasts; 0: none */
 	bool on;
+	bool ping; /* one frame out at a time, and the time it takes */
 
 	struct peer peer[PEERS_MAX];
 	unsigned int npeers, wanted;
@@ -52,6 +56,8 @@ struct traffic {
 	uint64_t strangers; /* frames that are not ours to judge */
 	uint64_t probes;
 	unsigned int turn;
+	uint64_t pinged;
+	struct rtt rtt;
 };
 
 /* 'id' is this guest's on that network; no two are the same. */
