@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "goal.h"
 #include "migrate/mig.h"
 #include "migrate/tls_test_pki.h"
 
@@ -369,20 +370,15 @@ static void run(struct row *r, int runs, struct end *src, void *there)
 	fflush(stdout);
 }
 
-static const char *verdict(bool reached)
-{
-	return reached ? "reached" : "NOT reached";
-}
-
 static void plain_goal(const struct row *r)
 {
+	char what[64];
+
 	if (!r->rate)
 		return;
-	printf("  %-28s %.2f of a plain copy, goal %.1f: %s", r->name, r->ratio,
-	       GOAL, verdict(r->ratio >= GOAL));
-	if (r->ratio < GOAL)
-		printf("; each byte takes x%.2f the CPU of a copy", r->work);
-	putchar('\n');
+	snprintf(what, sizeof(what), "rate against a plain copy, %s", r->name);
+	if (!goal_least(what, r->ratio, GOAL, ""))
+		goal_limit("each byte takes x%.2f the CPU of a copy", r->work);
 }
 
 /*
@@ -391,21 +387,20 @@ static void plain_goal(const struct row *r)
  */
 static void tls_goal(const struct row *tls, const struct row *plain)
 {
+	char what[64];
 	double aes;
 
 	if (!tls->rate || !plain->rate)
 		return;
-	printf("  %-28s %.2f of the same without TLS, goal %.1f: %s\n",
-	       tls->name, tls->rate / plain->rate, GOAL,
-	       verdict(tls->rate >= GOAL * plain->rate));
-	if (tls->rate >= GOAL * plain->rate)
+	snprintf(what, sizeof(what), "rate against no TLS, %s", tls->name);
+	if (goal_least(what, tls->rate / plain->rate, GOAL, ""))
 		return;
 	aes = aes_speed();
-	printf("    AES-GCM on one core: %.0f MB/s; with both ends on the same "
-	       "%ld cores, and these at their limit without TLS, %.2f is the "
-	       "most\n",
-	       aes, sysconf(_SC_NPROCESSORS_ONLN),
-	       plain->cpu_mb / (plain->cpu_mb + 2 / aes));
+	goal_limit("AES-GCM on one core: %.0f MB/s; with both ends on the same "
+		   "%ld cores, and these at their limit without TLS, %.2f is "
+		   "the most",
+		   aes, sysconf(_SC_NPROCESSORS_ONLN),
+		   plain->cpu_mb / (plain->cpu_mb + 2 / aes));
 }
 
 int main(int argc, char **argv)
@@ -440,7 +435,6 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (argc <= 3 || strstr(rows[i].name, argv[3]))
 			run(&rows[i], runs, &src, dst);
-	printf("goals\n");
 	for (unsigned int i = UNIX_1; i <= TCP_NEW; i++)
 		plain_goal(&rows[i]);
 	tls_goal(&rows[TLS_1], &rows[TCP_1]);

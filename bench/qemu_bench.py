@@ -23,6 +23,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tools"))
+import goal  # noqa: E402
 from rig import Failed, Host, Rig, main_dirs, no_kvm  # noqa: E402
 
 MB = 1 << 20
@@ -277,11 +278,8 @@ def main():
                       mid[1] / 1e6, mid[2], mid[3] * 1e3, mid[4] / 1e6,
                       mid[5], statistics.median(ratio)), flush=True)
             goals.append((name, statistics.median(ratio)))
-        print("goals")
         for name, ratio in goals:
-            print("  %-18s %.2f times as fast as QEMU, goal %d: %s" % (
-                name, ratio, GOAL,
-                "reached" if ratio >= GOAL else "NOT reached"))
+            goal.least("times as fast as QEMU, " + name, ratio, GOAL)
     return 0
 
 
