@@ -29,7 +29,7 @@ static int address(const char *path, struct sockaddr_un *sa, struct err *e)
 	return 0;
 }
 
-int sock_connect(const char *path, int type, struct err *e)
+static int connect_once(const char *path, int type, struct err *e)
 {
 	static const struct timeval patience = { .tv_sec = 5 }, forever;
 	struct sockaddr_un sa;
@@ -66,7 +66,7 @@ static int clear_stale(const char *path, int type, struct err *e)
 			       "%s exists and is not a socket; remove it or "
 			       "choose another name",
 			       path);
-	fd = sock_connect(path, type, NULL);
+	fd = connect_once(path, type, NULL);
 	if (fd != -ECONNREFUSED) {
 		close_fd(&fd);
 		return err_set(e, -EADDRINUSE,
@@ -100,6 +100,20 @@ static int lock_names(const char *path)
 		poll(NULL, 0, 1);
 	}
 	return fd;
+}
+
+/* Who has just bound the name may not listen yet; it has the lock till then. */
+int sock_connect(const char *path, int type, struct err *e)
+{
+	int fd = connect_once(path, type, NULL), lock;
+
+	if (fd >= 0)
+		return fd;
+	if (fd == -ECONNREFUSED) {
+		lock = lock_names(path);
+		close_fd(&lock);
+	}
+	return connect_once(path, type, e);
 }
 
 int sock_listen(const char *path, int type, struct err *e)

@@ -104,6 +104,34 @@ static void a_dead_name_is_taken_once(void **state)
 	pthread_barrier_destroy(&start);
 }
 
+static void *listens(void *opaque)
+{
+	*(int *)opaque = sock_listen(path, SOCK_STREAM, NULL);
+	return NULL;
+}
+
+/* Whoever waits for a name to appear may connect to it at once. */
+static void a_name_that_is_there_answers(void **state)
+{
+	for (int i = 0; i < 500; i++) {
+		int fd = -1, to;
+		struct stat st;
+		pthread_t t;
+
+		assert_int_equal(pthread_create(&t, NULL, listens, &fd), 0);
+		while (stat(path, &st) < 0)
+			;
+		to = sock_connect(path, SOCK_STREAM, NULL);
+		pthread_join(t, NULL);
+		assert_true(fd >= 0);
+		if (to < 0)
+			fail_msg("connection %d: %s", i, strerror(-to));
+		close(to);
+		close(fd);
+		unlink(path);
+	}
+}
+
 static void a_file_is_not_removed(void **state)
 {
 	struct err e = { 0 };
@@ -182,6 +210,7 @@ int main(void)
 		T(only_the_owner_may_connect),
 		T(a_live_name_is_refused_and_a_dead_one_taken),
 		T(a_dead_name_is_taken_once),
+		T(a_name_that_is_there_answers),
 		T(a_file_is_not_removed),
 		T(who_accepts_nothing_is_given_up_on),
 		T(long_paths_are_named),
