@@ -12,6 +12,7 @@
 #include "base/util.h"
 #include "shadow/priv.h"
 #include "shadow/sim.h"
+#include "shadow/sim_priv.h"
 
 /* Random operations a configuration; --ops sets it. */
 static uint64_t nops = 6000;
@@ -262,9 +263,66 @@ static void random_operations_iommu(void **state)
 	every_case(SHADOW_IOMMU);
 }
 
+/* Between our look at one bell and at the next the guest goes on. */
+static unsigned int words, overtaken;
+
+static void guest_goes_on(struct fake_pdev *fp, unsigned int bar, uint32_t off,
+			  uint32_t val)
+{
+	bool bell = off == IGBVF_TDT && val != sim.dev.tx.tail;
+
+	sim_on_write(fp, bar, off, val);
+	if (off == IGBVF_RDT && words == 0) {
+		assert_int_equal(sim_guest_poll(&sim, 4), 4);
+		sim_guest_post(&sim, 8);
+		assert_true(sim_guest_send(&sim));
+		sim_guest_kick(&sim);
+		words = 1;
+	} else if (bell) {
+		words++;
+		overtaken += sim.dev.rx.tail != sim.g.rx_use;
+	}
+}
+
+static void a_word_does_not_overtake_the_buffers_it_tells_of(void **state)
+{
+	const struct sim_opts o = { .seed = seed,
+				    .nrx = 32,
+				    .ntx = 32,
+				    .batch = 1,
+				    .shadow.poll_ns = SHADOW_POLL_OFF };
+
+	assert_int_equal(sim_init(&sim, &o), 0);
+	sim_guest_up(&sim);
+	sim_guest_post(&sim, o.nrx);
+	engage();
+	doorbells(true);
+	for (unsigned int i = 0; i < 8; i++)
+		assert_true(sim_dev_receive(&sim, 60));
+	sim_dev_flush(&sim, 2 * SIM_SLOTS, true);
+	shadow_sync(sim.sh);
+	assert_int_equal(sim_guest_poll(&sim, 4), 4);
+	sim_guest_post(&sim, 4);
+
+	words = overtaken = 0;
+	sim.fp->on_write = guest_goes_on;
+	sim_tick(&sim);
+	sim_tick(&sim);
+	assert_int_equal(words, 2);
+	assert_int_equal(overtaken, 0);
+
+	sim.fp->on_write = sim_on_write;
+	release();
+	sim_settle(&sim);
+	no_fault("overtaking");
+	sim_fini(&sim);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			a_word_does_not_overtake_the_buffers_it_tells_of),
 		cmocka_unit_test(random_operations_cpu),
 		cmocka_unit_test(random_operations_iommu),
 	};

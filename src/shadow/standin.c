@@ -95,25 +95,41 @@ int shadow_stand_in(struct shadow *s)
 	return ret;
 }
 
+/*
+ * Looks backwards, acts forwards: a guest gives receive buffers back and then
+ * sends the word that there is room.  Transmit tails are looked at first and
+ * passed on last, or that word would overtake the buffers, and what is sent in
+ * answer finds none.  (Receive rings come first in s->ring.)
+ */
+static unsigned int pass_on_tails(struct shadow *s)
+{
+	uint32_t tail[NRINGS];
+	unsigned int n = 0;
+
+	for (unsigned int k = NRINGS; k--;)
+		tail[k] = load(word(s, &s->ring[k], IGB_Q_TAIL));
+	for (unsigned int k = 0; k < NRINGS; k++) {
+		struct ring *r = &s->ring[k];
+
+		if (!r->slot || tail[k] == *seen(s, r, IGB_Q_TAIL))
+			continue;
+		*seen(s, r, IGB_Q_TAIL) = tail[k];
+		shadow_tail(s, r, tail[k]);
+		n++;
+	}
+	return n;
+}
+
 unsigned int shadow_stand_look(struct shadow *s, bool *other)
 {
-	unsigned int n = 0;
+	unsigned int n = pass_on_tails(s);
 
 	*other = false;
 	for (unsigned int k = 0; k < NRINGS; k++) {
 		struct ring *r = &s->ring[k];
-		uint32_t tail;
 
-		if (!r->slot)
-			continue;
-		tail = load(word(s, r, IGB_Q_TAIL));
-		if (tail != *seen(s, r, IGB_Q_TAIL)) {
-			*seen(s, r, IGB_Q_TAIL) = tail;
-			shadow_tail(s, r, tail);
-			n++;
-		}
-		if (load(word(s, r, IGB_Q_HEAD)) == *seen(s, r, IGB_Q_HEAD) &&
-		    (!r->tx || ring_inflight(r)))
+		if (r->slot && (!r->tx || ring_inflight(r)) &&
+		    load(word(s, r, IGB_Q_HEAD)) == *seen(s, r, IGB_Q_HEAD))
 			show(s, r, IGB_Q_HEAD,
 			     shadow_ring_read(s, r, IGB_Q_HEAD));
 	}
