@@ -272,8 +272,16 @@ def no_kvm():
     return None
 
 
+def help_wanted():
+    """Does what --help asks for: the text at the head of the program."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(sys.modules["__main__"].__doc__.strip())
+        sys.exit(0)
+
+
 def main_dirs():
     """(program, guest, build folder) of the build named on the command line."""
+    help_wanted()
     build = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else "build")
     return (os.path.join(build, "src/cli/pagurus"),
             os.path.join(build, "guest/guest-net"), build)

@@ -5,6 +5,9 @@
 #
 # usage: processes.sh PAGURUS GUEST-NET
 set -u
+case ${1:-} in
+-h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" && exit ;;
+esac
 pagurus=$1 guest=$2
 # shellcheck source=tests/kvm/lib.sh
 . "$(dirname "$0")/lib.sh"
