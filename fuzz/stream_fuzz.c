@@ -1,4 +1,4 @@
-// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c src/migrate/traffic.c src/migrate/verify.c libs: ssl crypto zstd xxhash
+// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/place.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c src/migrate/traffic.c src/migrate/verify.c libs: ssl crypto zstd xxhash
 /*
  * What a hostile peer can send, parser by parser: sections, manifest, plan, RAM
  * chunks, digests, and, to a source, what its VFs carried there.

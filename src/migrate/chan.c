@@ -276,6 +276,16 @@ const char *chan_peer(const struct chan *c)
 	return c->peer;
 }
 
+int chan_end(const struct chan *c, bool mine, struct sockaddr_storage *sa)
+{
+	socklen_t len = sizeof(*sa);
+	struct sockaddr *p = (struct sockaddr *)sa;
+	int ret = mine ? getsockname(c->fd, p, &len)
+		       : getpeername(c->fd, p, &len);
+
+	return ret < 0 ? -errno : 0;
+}
+
 static int listen_tcp(const char *addr, char *text, size_t size, struct err *e)
 {
 	char host[128];

@@ -45,6 +45,9 @@ int chan_connect_again(struct chan **out, const char *peer, const char *addr,
 		       const struct chan_tls *tls, struct err *e);
 /* Where a channel that was connected from here leads, in numbers. */
 const char *chan_peer(const struct chan *c);
+/* The address of this end of a channel, or of the other; 0 or -errno. */
+struct sockaddr_storage;
+int chan_end(const struct chan *c, bool mine, struct sockaddr_storage *sa);
 
 int chan_listen(struct chan_listener **out, const char *addr,
 		const struct chan_tls *tls, struct err *e);

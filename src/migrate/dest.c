@@ -20,6 +20,7 @@
 #include "base/util.h"
 #include "migrate/door.h"
 #include "migrate/mig.h"
+#include "migrate/place.h"
 #include "migrate/proto.h"
 #include "migrate/ram.h"
 #include "migrate/verify.h"
@@ -312,6 +313,17 @@ static void take_watch(struct incoming *in, size_t len)
 	in->watch_ns = MIN(ns, MIG_WATCH_MAX_NS);
 }
 
+static int answer_prepared(struct incoming *in)
+{
+	char place[PLACE_MAX];
+	struct wire_out o;
+
+	place_here(place, in->main, in->listener);
+	wire_out_init(&o, in->buf, STREAM_PAYLOAD_MAX);
+	put_str(&o, place);
+	return proto_send(in->main, SEC_PREPARED, in->buf, wire_used(&o));
+}
+
 /* 1: the source only wanted to know. */
 static int take_prepare(struct incoming *in, struct err *e)
 {
@@ -356,7 +368,7 @@ static int take_prepare(struct incoming *in, struct err *e)
 		in->target.by_file |=
 			(uint32_t)ram_is_sparse(&in->target.ram[i]) << i;
 	}
-	ret = proto_send(in->main, SEC_PREPARED, NULL, 0);
+	ret = answer_prepared(in);
 	if (ret < 0)
 		return err_sys(e, ret, "answering 'prepared'");
 	return accept_readers(in, e);

@@ -176,7 +176,7 @@ struct mig_params params(const char *dest)
 	return (struct mig_params){ .dest = dest,
 				    .max_downtime_ns = 20000000,
 				    .connections = 2,
-				    .recovery_ms = 1000 };
+				    .recovery_ms = 10000 };
 }
 
 int rig_setup(void **state)

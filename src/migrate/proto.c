@@ -5,6 +5,7 @@
 
 #include "base/util.h"
 #include "base/wire.h"
+#include "migrate/place.h"
 #include "migrate/ram.h"
 #include "migrate/traffic.h"
 
@@ -18,7 +19,7 @@ static const struct stream_rule main_rules[] = {
 	{ SEC_MANIFEST, 1, 1, 16, 8192, "manifest" },
 	{ SEC_PLAN, 1, 1, 4, 16384, "plan" },
 	{ SEC_PREPARE, 1, 1, 4, 4, "prepare" },
-	{ SEC_PREPARED, 1, 1, 0, 0, "prepared" },
+	{ SEC_PREPARED, 1, 1, 0, PLACE_MAX + 2, "prepared" },
 	{ SEC_STATE, 1, 1, 8, ANY, "state" },
 	{ SEC_COMMIT, 1, 1, 16, 16, "commit" },
 	{ SEC_READY, 1, 1, 0, 0, "ready" },

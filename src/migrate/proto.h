@@ -17,7 +17,7 @@ enum {
 	SEC_MANIFEST,  /* source: what would move, under which policy */
 	SEC_PLAN,      /* destination: action and reason a device */
 	SEC_PREPARE,   /* source: go on, so many data channels follow */
-	SEC_PREPARED,  /* destination */
+	SEC_PREPARED,  /* destination: where it listens, place.h */
 	SEC_RAM,       /* data channels */
 	SEC_RAM_END,   /* data channels: how many RAM sections there were */
 	SEC_STATE,     /* a piece of a named part */

@@ -15,6 +15,7 @@
 #include "base/bitmap.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "migrate/place.h"
 #include "migrate/source_priv.h"
 #include "migrate/verify.h"
 
@@ -238,6 +239,27 @@ static int meet(struct mig_source *s, struct err *e)
 	return ret < 0 ? ret : source_cancelled(s, e);
 }
 
+/* Whether what this address says is the destination's own word. */
+static int see_place(struct mig_source *s, size_t len, struct err *e)
+{
+	char theirs[PLACE_MAX] = "", ours[PLACE_MAX];
+	struct wire_in in;
+
+	if (len) {
+		wire_in_init(&in, s->buf, len);
+		get_text(&in, theirs, sizeof(theirs));
+		if (wire_done(&in) < 0)
+			return err_set(e, -EBADMSG, "'prepared': malformed");
+	}
+	place_there(ours, s->main);
+	s->direct = place_same(ours, theirs);
+	if (!s->direct)
+		log_info("migration: something stands between here and the "
+			 "destination, which listens at %s, and not at %s",
+			 theirs[0] ? theirs : "a place it does not tell", ours);
+	return 0;
+}
+
 static int prepare(struct mig_source *s, struct err *e)
 {
 	struct sender_config cfg = { .chan = s->data,
@@ -259,6 +281,8 @@ static int prepare(struct mig_source *s, struct err *e)
 	if (ret < 0)
 		return err_sys(e, ret, "asking %s to prepare", s->p.dest);
 	ret = proto_expect(s->main, SEC_PREPARED, s->buf, &len, e);
+	if (ret == 0)
+		ret = see_place(s, len, e);
 	if (ret < 0)
 		return ret;
 	for (unsigned int i = 0; i < s->p.connections; i++) {

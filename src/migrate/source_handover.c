@@ -36,10 +36,11 @@ static enum mig_outcome ask(struct mig_source *s, struct err *e, bool *silent)
 
 	*silent = false;
 	ret = source_connect(s, &c, &why);
-	if (ret == -ECONNREFUSED || ret == -ENOENT) {
+	if (s->direct && (ret == -ECONNREFUSED || ret == -ENOENT)) {
 		/*
 		 * Its host says that nobody listens.  The listener lives as
 		 * long as the process that may run the VM, so that is no more.
+		 * From a relay the same only means that the relay is gone.
 		 */
 		err_set(e, -ECONNREFUSED,
 			"the destination died in the hand-over");
@@ -66,6 +67,8 @@ static enum mig_outcome ask(struct mig_source *s, struct err *e, bool *silent)
 			"the destination gave up in the hand-over");
 		break;
 	case OUTCOME_UNKNOWN:
+		if (!s->direct)
+			goto undecided; /* a relay may lead elsewhere now */
 		/* One listener an address: who had it has gone before. */
 		out = MIG_RUNS_HERE;
 		err_set(e, -ECONNREFUSED,

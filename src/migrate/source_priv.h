@@ -17,6 +17,7 @@ struct mig_source {
 	struct mig_result *r;
 	uint8_t session[SESSION_BYTES];
 	char peer[CHAN_PEER_MAX]; /* who said hello; "": nobody yet */
+	bool direct;		  /* that is the destination, and no relay */
 
 	/* The lock only keeps mig_cancel() from a channel being closed. */
 	pthread_mutex_t lock;

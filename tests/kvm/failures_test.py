@@ -49,14 +49,23 @@ class Relay:
 
     A label is ">hand-over#1": the direction, '>' from the source; the name;
     which one of that name.  None: the hook has cut the link.
+
+    It takes the receiver's own place, so that the source need not know of it;
+    a 'tunnel' has a place of its own, and the source sees that.
     """
 
-    def __init__(self, path, to, hook):
-        self.addr, self.path, self.to = "unix:" + path, path, to
+    def __init__(self, inc, hook, tunnel=None):
+        self.path, self.to = inc.addr[len("unix:"):], inc.addr[len("unix:"):]
+        if tunnel:
+            self.path = tunnel
+        else:
+            self.to += ".real"
+            os.rename(self.path, self.to)
+        self.addr = "unix:" + self.path
         self.hook, self.conns, self.seen = hook, [], []
         self.lock, self.silent = threading.Lock(), threading.Event()
         self.s = socket.socket(socket.AF_UNIX)
-        self.s.bind(path)
+        self.s.bind(self.path)
         self.s.listen(32)
         threading.Thread(target=self.serve, daemon=True).start()
 
@@ -127,7 +136,7 @@ class World:
     """A VM that runs, a peer, two hosts; made anew when one of them died."""
 
     def __init__(self, program, guest, keep):
-        self.args, self.rig, self.n = (program, guest, keep), None, 0
+        self.args, self.rig = (program, guest, keep), None
 
     def get(self):
         if not self.rig:
@@ -279,10 +288,8 @@ def one(w, cause, boundary):
         return act(w, relay, box["inc"], box["d"], data, y)
 
     w.get()
-    w.n += 1
     inc = box["inc"] = w.dst.receive("mover", vf=0)
-    relay = Relay(os.path.join(w.rig.dir, "relay%d" % w.n),
-                  inc.addr[len("unix:"):], hook)
+    relay = Relay(inc, hook)
     d = box["d"] = During(w.src, relay,
                           more=report(w) if boundary in REPORT else ())
     go.set()
@@ -338,8 +345,7 @@ def boundaries(w):
     """Every message of a migration that goes well, in order."""
     w.get()
     inc = w.dst.receive("mover", vf=0)
-    relay = Relay(os.path.join(w.rig.dir, "relay0"), inc.addr[len("unix:"):],
-                  lambda relay, label, data, y: not y.sendall(data))
+    relay = Relay(inc, lambda relay, label, data, y: not y.sendall(data))
     rc, r, err = During(w.src, relay, more=report(w)).end()
     check("a migration through the relay", rc == 0 and "after" in r["traffic"],
           (rc, r, err))
@@ -433,10 +439,8 @@ def words(w):
     )
     for what, hook, want, why in cases:
         w.get()
-        w.n += 1
         inc = w.dst.receive("mover", vf=0)
-        relay = Relay(os.path.join(w.rig.dir, "relay%d" % w.n),
-                      inc.addr[len("unix:"):], hook)
+        relay = Relay(inc, hook)
         rc, r, err = During(w.src, relay, more=report(w)).end()
         check(what, rc == want and why in r["reason"], (rc, r, err))
         check(what + ": after", ("after" in r["traffic"]) ==
@@ -446,6 +450,34 @@ def words(w):
         relay.close()
         print("%-34s exit %d %s" % (what, rc, r["reason"]), flush=True)
         aftermath(w, "words", inc, here, there)
+
+
+def tunnel(w):
+    """A tunnel between the hosts dies in the hand-over.  Whoever refuses the
+    source's questions then is not the destination, which runs the VM."""
+    def hook(relay, label, data, y):
+        if label == "<running#1":
+            relay.cut()
+            relay.close()
+            return False
+        y.sendall(data)
+        return True
+
+    w.get()
+    path = os.path.join(w.rig.dir, "tunnel")
+    inc = w.dst.receive("mover", vf=0)
+    rc, r, err = During(w.src, Relay(inc, hook, tunnel=path)).end()
+    check("undecided", rc == 2 and "--resolve" in r["reason"], (rc, r, err))
+    check("it waits here and runs there", (state(w.src, w.vm), state(
+        w.dst, inc)) == ("paused", "running"), r["reason"])
+    relay = Relay(inc, lambda relay, label, data, y: not y.sendall(data),
+                  tunnel=path)
+    p = w.rig.pagurus("migrate", "--resolve", "--dir", w.src.dir, "mover")
+    check("the tunnel is back: it has moved", p.returncode == 0, p.stderr)
+    w.vm.wait()
+    relay.close()
+    print("a tunnel that died: %s" % r["reason"], flush=True)
+    aftermath(w, "tunnel", inc, False, True)
 
 
 def full_disk(w):
@@ -482,6 +514,7 @@ def main():
     t = time.monotonic()
     try:
         words(w)
+        tunnel(w)
         full_disk(w)
         n, bad = matrix(w, causes)
     finally:
