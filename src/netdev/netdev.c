@@ -1,7 +1,4 @@
-#include "netdev/netdev.h"
-
 #include <errno.h>
-#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,10 +6,8 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "igb/hostpf.h"
-#include "igb/rarp.h"
 #include "igb/regs.h"
-#include "netdev/rebase.h"
+#include "netdev/netdev_priv.h"
 
 #define STATE_VERSION 1
 
@@ -27,60 +22,18 @@
 #define UNUSED_NS 50000000ull
 #define GONE_NS	  2000000000ull
 
-enum quiet {
-	ACTIVE,	  /* nothing of the kind */
-	BUSY,	  /* busy is posted, the guest has not reset the VF yet */
-	DELETING, /* rings and vectors are gone, filters not yet */
-	DELETED,  /* the structures are gone */
-};
-
-enum grant { GRANT_NONE, GRANT_ASKED, GRANT_GIVEN, GRANT_REFUSED };
-
-struct netdev {
-	char name[32];
-	struct vdev *vdev;
-	struct vdev_mbx *mbx; /* NULL: nobody at the PF */
-	struct shadow *shadow;
-	struct rebase *rebase;
-	struct netvf *vf; /* its pdev is the vdev's while bound */
-	struct trace *trace;
-	unsigned int unit;
-
-	enum mig_action action;
-	bool drained;
-	_Atomic int quiet;
-	uint64_t busy_since;
-	bool had_rings;		  /* when busy was posted */
-	uint64_t off_since;	  /* no ring on; 0: one is */
-	struct igb_vf_state regs; /* read by drain, or loaded */
-	struct shadow_drain drain;
-
-	struct rarp_rounds *rounds; /* of a PF that is the kernel's */
-	uint64_t announced, frames, unannounced;
-	uint64_t drain_ns; /* of the outage, the last time */
-
-	_Atomic int grant; /* enum grant */
-	/* Asked of one PF driver, and then of another: who answers? */
-	struct grant_ask {
-		struct netdev *nd;
-	} ask[2];
-	unsigned int asked; /* index of the one that counts */
-	bool rebuilt;	    /* loaded without rings: the guest builds them */
-};
-
-static void trace(struct netdev *nd, const char *what, uint64_t val)
+void netdev_trace(struct netdev *nd, const char *what, uint64_t val)
 {
 	trace_add(nd->trace, nd->unit, what, "device", 0, val);
+}
+
+void netdev_nobody_waits(void *opaque, const struct pf_verdict *v)
+{
 }
 
 /* ---- life ---- */
 
 static void on_quiet(void *opaque, enum vdev_mbx_quiet what);
-static void on_round(void *opaque);
-
-static void nobody_waits(void *opaque, const struct pf_verdict *v)
-{
-}
 
 int netdev_create(struct netdev **out, const struct netdev_conf *c,
 		  const struct vdev_model *model, struct host *host,
@@ -100,7 +53,8 @@ int netdev_create(struct netdev **out, const struct netdev_conf *c,
 	if (ret == 0)
 		ret = rebase_create(&nd->rebase, nd->vdev);
 	if (ret == 0)
-		ret = rarp_rounds_create(&nd->rounds, loop, on_round, nd);
+		ret = rarp_rounds_create(&nd->rounds, loop,
+					 netdev_announce_round, nd);
 	if (ret < 0) {
 		netdev_destroy(nd);
 		return ret;
@@ -152,7 +106,7 @@ static const struct gen *identity(const struct netdev *nd)
  * driver that can do so there must be no VLANs.  Reading wrong would deliver
  * frames to a network they are not of.
  */
-static int suit(struct netdev *nd, struct netvf *vf, struct err *e)
+int netdev_suit(struct netdev *nd, struct netvf *vf, struct err *e)
 {
 	const struct gen *g = identity(nd);
 	bool differs = g && g->lb_vlan_be != vf->gen->lb_vlan_be;
@@ -162,7 +116,7 @@ static int suit(struct netdev *nd, struct netvf *vf, struct err *e)
 		ret = vf->port->ops->keep_tags(vf->port, differs);
 	else if (nd->mbx)
 		vdev_mbx_refuse_vlans(nd->mbx, differs);
-	trace(nd, "keep-tags", differs);
+	netdev_trace(nd, "keep-tags", differs);
 	return ret < 0 ? err_sys(e, ret, "%s: the PF driver", nd->name) : 0;
 }
 
@@ -175,7 +129,7 @@ int netdev_attach(struct netdev *nd, struct netvf *vf, struct err *e)
 	vf->pdev = NULL;
 	ret = open_mailbox(nd, vf, e);
 	if (ret == 0)
-		ret = suit(nd, vf, e);
+		ret = netdev_suit(nd, vf, e);
 	if (ret < 0) {
 		vdev_mbx_close(nd->mbx);
 		nd->mbx = NULL;
@@ -305,7 +259,7 @@ bool netdev_orphaned(const struct netdev *nd)
 int netdev_engage(struct netdev *nd, enum mig_action action, struct err *e)
 {
 	nd->action = action;
-	trace(nd, "engage", (uint64_t)action);
+	netdev_trace(nd, "engage", (uint64_t)action);
 	/* No device: no ring is worked on, nothing to keep in step with. */
 	if (netdev_orphaned(nd) && action == MIG_REBUILD)
 		return 0;
@@ -321,7 +275,7 @@ static void deleted(struct netdev *nd)
 	/* Zero, or what the hardware does not let go of. */
 	igb_vf_read(vdev_pdev(nd->vdev), &st);
 	nd->quiet = DELETED;
-	trace(nd, "deleted", igb_vf_structures(&st));
+	netdev_trace(nd, "deleted", igb_vf_structures(&st));
 }
 
 static void filters_gone(void *opaque, const struct pf_verdict *v)
@@ -330,7 +284,7 @@ static void filters_gone(void *opaque, const struct pf_verdict *v)
 
 	if (nd->quiet != DELETING)
 		return; /* released meanwhile */
-	trace(nd, "delete-filters", v->ok);
+	netdev_trace(nd, "delete-filters", v->ok);
 	deleted(nd);
 }
 
@@ -344,8 +298,8 @@ static void delete_structures(struct netdev *nd)
 	struct pf_port *port = nd->vf->port;
 	struct mbx_state none;
 
-	trace(nd, "delete-rings", igb_vf_delete_rings(p));
-	trace(nd, "delete-vectors", igb_vf_delete_vectors(p));
+	netdev_trace(nd, "delete-rings", igb_vf_delete_rings(p));
+	netdev_trace(nd, "delete-vectors", igb_vf_delete_vectors(p));
 	/*
 	 * A reset may zero the counters, and the guest, who waits in its own
 	 * reset, may read them before it is somewhere else.
@@ -382,9 +336,9 @@ static void on_quiet(void *opaque, enum vdev_mbx_quiet what)
 	struct netdev *nd = opaque;
 
 	switch (what) {
-	case VDEV_MBX_SAW_BUSY: trace(nd, "saw-busy", 0); break;
-	case VDEV_MBX_RESET: trace(nd, "guest-reset", 0); break;
-	case VDEV_MBX_KNOCKS: trace(nd, "knocks", 0); break;
+	case VDEV_MBX_SAW_BUSY: netdev_trace(nd, "saw-busy", 0); break;
+	case VDEV_MBX_RESET: netdev_trace(nd, "guest-reset", 0); break;
+	case VDEV_MBX_KNOCKS: netdev_trace(nd, "knocks", 0); break;
 	}
 	if (what == VDEV_MBX_KNOCKS && begin_deleting(nd))
 		delete_structures(nd);
@@ -400,7 +354,7 @@ int netdev_quiesce(struct netdev *nd, struct err *e)
 	nd->off_since = 0;
 	nd->busy_since = now_ns();
 	nd->quiet = BUSY;
-	trace(nd, "quiesce", 0);
+	netdev_trace(nd, "quiesce", 0);
 	ret = vdev_mbx_quiesce(nd->mbx);
 	if (ret < 0) {
 		nd->quiet = ACTIVE;
@@ -446,7 +400,7 @@ int netdev_drain(struct netdev *nd, struct err *e)
 	rebase_capture(nd->rebase);
 	if (nd->quiet == DELETED)
 		return 0;
-	trace(nd, "drain", 0);
+	netdev_trace(nd, "drain", 0);
 	ret = shadow_drain(nd->shadow, DRAIN_NS, &nd->regs, &nd->drain, e);
 	nd->drained = ret == 0;
 	nd->drain_ns = now_ns() - t0;
@@ -465,7 +419,7 @@ void netdev_save(struct netdev *nd, struct wire_out *o)
 	rebase_save(nd->rebase, o);
 	if (!rebuilt)
 		igb_vf_save(&nd->regs, o);
-	trace(nd, "migrate", wire_used(o));
+	netdev_trace(nd, "migrate", wire_used(o));
 }
 
 void netdev_release(struct netdev *nd)
@@ -473,7 +427,7 @@ void netdev_release(struct netdev *nd)
 	struct err e = { 0 };
 	int ret = 0;
 
-	trace(nd, "release", 0);
+	netdev_trace(nd, "release", 0);
 	if (nd->drained)
 		ret = shadow_undrain(nd->shadow, &e);
 	nd->drained = false;
@@ -493,9 +447,9 @@ void netdev_release(struct netdev *nd)
 		 */
 		nd->quiet = ACTIVE;
 		if (deleted)
-			vdev_mbx_restore(nd->mbx, nobody_waits, NULL);
+			vdev_mbx_restore(nd->mbx, netdev_nobody_waits, NULL);
 		vdev_mbx_unquiesce(nd->mbx);
-		trace(nd, "reconfigure", 0);
+		netdev_trace(nd, "reconfigure", 0);
 	}
 }
 
@@ -503,7 +457,7 @@ void netdev_retire(struct netdev *nd)
 {
 	struct netvf *vf = nd->vf;
 
-	trace(nd, "retire", 0);
+	netdev_trace(nd, "retire", 0);
 	rarp_rounds_stop(nd->rounds);
 	vdev_mbx_set_port(nd->mbx, NULL);
 	pf_port_close(vf->port);
@@ -520,7 +474,7 @@ static void granted(void *opaque, const struct pf_verdict *v)
 	if (a != &nd->ask[nd->asked])
 		return; /* of a VF that we are not on any more */
 	nd->grant = v->ok ? GRANT_GIVEN : GRANT_REFUSED;
-	trace(nd, "filters", v->ok);
+	netdev_trace(nd, "filters", v->ok);
 }
 
 int netdev_load(struct netdev *nd, struct wire_in *in, struct err *e)
@@ -542,7 +496,7 @@ int netdev_load(struct netdev *nd, struct wire_in *in, struct err *e)
 		ret = igb_vf_load(&nd->regs, in, e);
 	if (ret < 0)
 		return err_set(e, ret, "%s: damaged device state", nd->name);
-	trace(nd, "load", rebuilt);
+	netdev_trace(nd, "load", rebuilt);
 	nd->rebuilt = rebuilt;
 	nd->grant = GRANT_ASKED;
 	nd->asked = !nd->asked;
@@ -578,50 +532,6 @@ int netdev_ready(struct netdev *nd, struct err *e)
 	return 1;
 }
 
-/* ---- announcing ---- */
-
-static bool send_one(void *opaque, const void *frame, size_t len)
-{
-	struct netdev *nd = opaque;
-	int ret = hostpf_raw_send(nd->vf->spec, frame, len);
-
-	nd->frames += ret == 0;
-	nd->unannounced += ret < 0;
-	return ret == 0;
-}
-
-static void on_round(void *opaque)
-{
-	struct netdev *nd = opaque;
-	struct mbx_state st;
-
-	if (!nd->vf || !nd->mbx)
-		return;
-	vdev_mbx_get_state(nd->mbx, &st);
-	rarp_send(&st, send_one, nd);
-}
-
-/* Switches outside still know the guest where it was. */
-static void announce(struct netdev *nd)
-{
-	int ret = 0;
-
-	nd->announced++;
-	trace(nd, "announce", 0);
-	if (!nd->vf)
-		return;
-	if (nd->vf->port)
-		ret = nd->vf->port->ops->announce(nd->vf->port);
-	else if (nd->vf->kernel_pf)
-		rarp_rounds_start(nd->rounds);
-	if (ret == 0)
-		return;
-	nd->unannounced++;
-	log_info("%s: not announced (%d); switches learn its place from its "
-		 "own frames",
-		 nd->name, ret);
-}
-
 void netdev_run(struct netdev *nd)
 {
 	struct err e = { 0 };
@@ -631,10 +541,10 @@ void netdev_run(struct netdev *nd)
 	ret = vdev_mbx_resume(nd->mbx, &e);
 	if (ret == 0 && !nd->rebuilt) {
 		ret = shadow_start(nd->shadow, &e);
-		trace(nd, "start", shadow_offset(nd->shadow));
+		netdev_trace(nd, "start", shadow_offset(nd->shadow));
 	} else if (ret == 0) {
 		ret = vdev_mbx_unquiesce(nd->mbx);
-		trace(nd, "reconfigure", 0);
+		netdev_trace(nd, "reconfigure", 0);
 	}
 	/* It is ours and it runs; a device that fails now is kicked. */
 	if (ret < 0) {
@@ -643,95 +553,7 @@ void netdev_run(struct netdev *nd)
 		vdev_mbx_kick(nd->mbx);
 	}
 	nd->rebuilt = false;
-	announce(nd);
-}
-
-/* ---- on one host ---- */
-
-/*
- * The VF leaves the device, its pdev with it.  What it was granted is given
- * back: the PF driver lets no address be in two places.
- */
-static struct netvf *detach(struct netdev *nd)
-{
-	struct netvf *vf = nd->vf;
-	struct mbx_state none;
-
-	mbx_state_init(&none, NULL);
-	if (vf->port)
-		vf->port->ops->restore(vf->port, &none, nobody_waits, NULL);
-	rarp_rounds_stop(nd->rounds);
-	vdev_mbx_set_port(nd->mbx, NULL);
-	vf->pdev = vdev_unbind(nd->vdev);
-	nd->vf = NULL;
-	return vf;
-}
-
-static int reattach(struct netdev *nd, struct netvf *vf, const uint8_t *state,
-		    size_t len, struct err *e)
-{
-	struct wire_in in;
-	int ret = vdev_bind(nd->vdev, vf->pdev, vf->backing, e);
-
-	if (ret < 0)
-		return ret;
-	vf->pdev = NULL;
-	nd->vf = vf;
-	ret = vdev_mbx_set_port(nd->mbx, vf->port);
-	if (ret < 0)
-		return err_sys(e, ret, "%s: the PF driver", nd->name);
-	ret = suit(nd, vf, e);
-	if (ret < 0)
-		return ret;
-	wire_in_init(&in, state, len);
-	return netdev_load(nd, &in, e);
-}
-
-int netdev_swap(struct netdev *nd, struct netvf *vf, struct netvf **old,
-		struct err *e)
-{
-	uint8_t *state = malloc(NETDEV_STATE_MAX);
-	struct netvf *was;
-	struct wire_out o;
-	int ret;
-
-	if (!state)
-		return -ENOMEM;
-	wire_out_init(&o, state, NETDEV_STATE_MAX);
-	netdev_save(nd, &o);
-	if (o.err) {
-		free(state);
-		return err_sys(e, o.err, "%s: state", nd->name);
-	}
-	/*
-	 * The rings are one again; the new VF's are shadowed only if need be.
-	 * A device that was rebuilt has none: nothing of it was drained.
-	 */
-	ret = nd->drained		   ? shadow_leave(nd->shadow, e)
-	      : shadow_engaged(nd->shadow) ? shadow_release(nd->shadow, e)
-					   : 0;
-	if (ret < 0) {
-		free(state);
-		return ret;
-	}
-	nd->drained = false;
-	nd->quiet = ACTIVE;
-	was = detach(nd);
-	ret = reattach(nd, vf, state, wire_used(&o), e);
-	if (ret == 0) {
-		trace(nd, "swap", (uint64_t)vf->backing);
-		*old = was;
-	} else {
-		if (nd->vf)
-			detach(nd);
-		if (was->pdev)
-			pdev_reset(was->pdev);
-		if (reattach(nd, was, state, wire_used(&o), NULL) < 0)
-			log_error("%s: the old VF does not take it back",
-				  nd->name);
-	}
-	free(state);
-	return ret;
+	netdev_announce(nd);
 }
 
 /* ---- status ---- */
