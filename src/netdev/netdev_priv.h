@@ -57,6 +57,8 @@ void netdev_trace(struct netdev *nd, const char *what, uint64_t val);
 void netdev_nobody_waits(void *opaque, const struct pf_verdict *v);
 /* Have the VF's side treat VLAN tags as the guest's driver reads them. */
 int netdev_suit(struct netdev *nd, struct netvf *vf, struct err *e);
+/* In the registers: all zero if there are none to read. */
+void netdev_read_rings(struct netdev *nd, struct igb_vf_state *st);
 
 /* netdev_announce.c */
 /* Switches outside still know the guest where it was. */
