@@ -1,4 +1,4 @@
-// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/place.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/sender.c src/migrate/source.c src/migrate/source_handover.c src/migrate/source_rounds.c src/migrate/source_watch.c src/migrate/stream.c src/migrate/tls.c src/migrate/traffic.c src/migrate/verify.c libs: ssl crypto zstd xxhash jansson
+// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/place.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/sender.c src/migrate/source.c src/migrate/source_handover.c src/migrate/source_rounds.c src/migrate/source_watch.c src/migrate/stream.c src/migrate/tls.c src/migrate/traffic.c src/migrate/verify.c fuzz/peer.c libs: ssl crypto zstd xxhash jansson
 /*
  * A source's whole engine against a destination that says anything, in any
  * order: sections with right sums, some of them right altogether.
@@ -6,31 +6,17 @@
  * Input: operations of a kind, a length and as many bytes.  They are said on
  * the main channel; what is left when the source has hung up, on its queries.
  */
-#include <errno.h>
-#include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "base/log.h"
-#include "base/sock.h"
-#include "base/util.h"
-#include "migrate/mig.h"
 #include "migrate/proto.h"
+#include "peer.h"
 
 #define RAM_BYTES (128u << 10)
 #define OPS_MAX	  24
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int nanosleep(const struct timespec *t, struct timespec *left)
-{
-	return 0;
-}
 
 /* ---- a VM that is nothing but memory ---- */
 
@@ -46,20 +32,9 @@ static size_t f_ram(struct mig_vm *vm, const struct host_ram **out)
 	return 1;
 }
 
-static const struct mig_device net0 = { .name = "net0",
-					.family = "igb",
-					.type = "82576",
-					.queues = 1,
-					.backing = MIG_HARDWARE };
-
 static void f_describe(struct mig_vm *vm, struct mig_manifest *out)
 {
-	*out = (struct mig_manifest){ .vm = "fuzz",
-				      .cpus = 1,
-				      .nram = 1,
-				      .ram = { { 0, RAM_BYTES, PAGE_SIZE } },
-				      .ndevices = 1,
-				      .device = { net0 } };
+	peer_describe(out, RAM_BYTES);
 }
 
 static int f_dirty_start(struct mig_vm *vm)
@@ -141,21 +116,19 @@ static const struct mig_vm_ops ops = {
 
 struct dest {
 	struct chan_listener *l;
-	const uint8_t *p;
-	size_t left;
-	uint8_t *buf;
+	struct peer in;
 	bool ran, gave_up; /* it has said so */
 };
 
 static size_t right(struct dest *d, uint16_t id)
 {
-	struct mig_plan plan = {
-		.n = 1,
-		.d = { { .device = net0, .offer = net0, .action = MIG_KEEP } }
-	};
+	struct mig_plan plan = { .n = 1,
+				 .d = { { .device = peer_net0,
+					  .offer = peer_net0,
+					  .action = MIG_KEEP } } };
 	struct wire_out o;
 
-	wire_out_init(&o, d->buf, STREAM_PAYLOAD_MAX);
+	wire_out_init(&o, d->in.buf, STREAM_PAYLOAD_MAX);
 	switch (id) {
 	case SEC_HELLO:
 		put_u16(&o, 1);
@@ -181,20 +154,18 @@ static size_t right(struct dest *d, uint16_t id)
 /* Says what is left of the input, or the first 'max' of it. */
 static void speak(struct dest *d, struct chan *c, unsigned int max)
 {
-	for (unsigned int i = 0; i < max && d->left >= 2; i++) {
-		uint16_t id = d->p[0] % 24;
-		size_t n = MIN((size_t)d->p[1] * 4, d->left - 2);
+	uint8_t op[2];
+	size_t n;
 
-		if (n)
-			memcpy(d->buf, d->p + 2, n);
-		d->p += 2 + n;
-		d->left -= 2 + n;
+	for (unsigned int i = 0; i < max && peer_next(&d->in, op, 2, &n); i++) {
+		uint16_t id = op[0] % PEER_KINDS;
+
 		if (!n)
 			n = right(d, id);
 		d->ran |= id == SEC_RUNNING ||
-			  (id == SEC_OUTCOME && n == 4 && d->buf[0] == 2);
-		d->gave_up |= id == SEC_OUTCOME && n == 4 && d->buf[0] != 2;
-		stream_send(c, id, 1, 1, d->buf, (uint32_t)n);
+			  (id == SEC_OUTCOME && n == 4 && d->in.buf[0] == 2);
+		d->gave_up |= id == SEC_OUTCOME && n == 4 && d->in.buf[0] != 2;
+		stream_send(c, id, 1, 1, d->in.buf, (uint32_t)n);
 	}
 }
 
@@ -239,11 +210,8 @@ static void *serve(void *opaque)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct dest d = { .p = data,
-			  .left = size,
-			  .buf = malloc(STREAM_PAYLOAD_MAX) };
+	struct dest d = { 0 };
 	struct mig_params p = { .connections = 1, .recovery_ms = 1 };
-	uint8_t *memory = src.ram.guest;
 	struct mig_result r;
 	struct mig_source *s;
 	enum mig_outcome out;
@@ -251,22 +219,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char addr[64];
 	pthread_t t;
 
-	if (!memory)
-		memory = aligned_alloc(PAGE_SIZE, RAM_BYTES);
+	peer_init(&d.in, data, size);
 	memset(&src, 0, sizeof(src));
 	src.vm.ops = &ops;
-	src.ram = (struct host_ram){ .size = RAM_BYTES,
-				     .page = PAGE_SIZE,
-				     .fd = -1,
-				     .guest = memory,
-				     .backing = memory };
-	memset(memory, 0, RAM_BYTES);
-	log_set_level(LOG_ERROR);
-	snprintf(addr, sizeof(addr), "unix:/tmp/pagurus-fuzz-%d", getpid());
+	src.ram = peer_ram(RAM_BYTES);
+	memset(src.ram.guest, 0, RAM_BYTES);
+	d.l = peer_listen(addr, sizeof(addr));
 	p.dest = addr;
 	p.max_downtime_ns = UINT64_MAX;
-	if (chan_listen(&d.l, addr, NULL, NULL) < 0 ||
-	    mig_source_create(&s, &src.vm, &p) < 0)
+	if (mig_source_create(&s, &src.vm, &p) < 0)
 		abort();
 	pthread_create(&t, NULL, serve, &d);
 	out = mig_run(s, &r, &e);
@@ -286,6 +247,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* After a hand-over it comes back only for a word that it may. */
 	if (out == MIG_RUNS_HERE && r.phase_at[MIG_HANDOVER] && !d.gave_up)
 		abort();
-	free(d.buf);
+	peer_fini(&d.in);
 	return 0;
 }

@@ -1,4 +1,4 @@
-// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/dest.c src/migrate/door.c src/migrate/manifest.c src/migrate/place.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c src/migrate/traffic.c src/migrate/verify.c libs: ssl crypto zstd xxhash jansson
+// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/dest.c src/migrate/door.c src/migrate/manifest.c src/migrate/place.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/stream.c src/migrate/tls.c src/migrate/traffic.c src/migrate/verify.c fuzz/peer.c libs: ssl crypto zstd xxhash jansson
 /*
  * A destination's whole engine against a source that says anything, in any
  * order, on any channel: sections with right sums, some of them right
@@ -8,29 +8,17 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "base/log.h"
-#include "base/util.h"
-#include "migrate/mig.h"
 #include "migrate/proto.h"
-#include "migrate/ram.h"
+#include "peer.h"
 
 #define RAM_BYTES (1u << 20)
 #define DATA	  3 /* channels opened at most */
 #define OPS_MAX	  64
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Nothing here is worth waiting for. */
-int nanosleep(const struct timespec *t, struct timespec *left)
-{
-	return 0;
-}
 
 /* ---- a VM that is nothing but memory ---- */
 
@@ -55,12 +43,9 @@ static int f_offer(struct mig_vm *vm, const struct mig_manifest *m,
 		   const struct mig_policy *policy, struct mig_plan *out,
 		   struct err *e)
 {
-	struct mig_device offer = { .name = "vf0",
-				    .family = "igb",
-				    .type = "82576",
-				    .queues = 1,
-				    .backing = MIG_HARDWARE };
+	struct mig_device offer = peer_net0;
 
+	strcpy(offer.name, "vf0");
 	mig_plan_make(out, m, &offer, 1, policy);
 	return 0;
 }
@@ -121,7 +106,7 @@ struct source {
 	struct chan *main, *data[DATA];
 	uint64_t sections[DATA];
 	uint64_t parts, bytes;
-	uint8_t *buf;
+	struct peer in;
 };
 
 static struct chan *dial(struct source *s, uint16_t number)
@@ -142,24 +127,14 @@ static struct chan *dial(struct source *s, uint16_t number)
 /* What belongs there, where the input gave nothing. */
 static size_t right(struct source *s, uint16_t id, unsigned int k)
 {
-	struct mig_manifest m = {
-		.vm = "fuzz",
-		.cpus = 1,
-		.nram = 1,
-		.ram = { { 0, RAM_BYTES, PAGE_SIZE } },
-		.ndevices = 1,
-		.device = { { .name = "net0",
-			      .family = "igb",
-			      .type = "82576",
-			      .queues = 1,
-			      .backing = MIG_HARDWARE } },
-	};
+	struct mig_manifest m;
 	struct wire_out o;
 
-	wire_out_init(&o, s->buf, STREAM_PAYLOAD_MAX);
+	wire_out_init(&o, s->in.buf, STREAM_PAYLOAD_MAX);
 	switch (id) {
 	case SEC_MANIFEST:
 		put_u8(&o, 1);
+		peer_describe(&m, RAM_BYTES);
 		mig_manifest_put(&o, &m);
 		break;
 	case SEC_PREPARE: put_u32(&o, DATA); break;
@@ -185,21 +160,19 @@ static size_t right(struct source *s, uint16_t id, unsigned int k)
 	return wire_used(&o);
 }
 
-static void speak(struct source *s, const uint8_t *p, size_t n, uint8_t kind,
-		  uint8_t where)
+/* The n bytes in its buffer, or what belongs there. */
+static void speak(struct source *s, size_t n, uint8_t kind, uint8_t where)
 {
-	uint16_t id = kind % 24;
+	uint16_t id = kind % PEER_KINDS;
 	bool ram = id == SEC_RAM || id == SEC_RAM_END;
 	unsigned int k = where % DATA;
 	struct chan *c = ram != (where >= 128) ? s->data[k] : s->main;
 
-	if (n)
-		memcpy(s->buf, p, n);
-	else
+	if (!n)
 		n = right(s, id, k);
 	/* Channels that are announced come, or it would be waited for them. */
-	if (id == SEC_PREPARE && n == 4 && s->buf[0] <= 16 && !s->buf[1])
-		s->buf[0] %= DATA + 1;
+	if (id == SEC_PREPARE && n == 4 && s->in.buf[0] <= 16 && !s->in.buf[1])
+		s->in.buf[0] %= DATA + 1;
 	if (!c)
 		return;
 	if (id == SEC_STATE && n >= 10) {
@@ -207,9 +180,9 @@ static void speak(struct source *s, const uint8_t *p, size_t n, uint8_t kind,
 		s->bytes += 8;
 	}
 	s->sections[k] += id == SEC_RAM;
-	stream_send(c, id, 1, STREAM_MANDATORY, s->buf, (uint32_t)n);
+	stream_send(c, id, 1, STREAM_MANDATORY, s->in.buf, (uint32_t)n);
 	for (unsigned int i = 0; id == SEC_PREPARE && i < DATA; i++)
-		if (i < s->buf[0] && !s->data[i])
+		if (i < s->in.buf[0] && !s->data[i])
 			s->data[i] = dial(s, (uint16_t)(i + 1));
 }
 
@@ -230,33 +203,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static uint8_t answer[STREAM_PAYLOAD_MAX];
 	struct receiver r = { NULL, NULL };
-	struct source s = { .buf = malloc(STREAM_PAYLOAD_MAX) };
-	uint8_t *memory = dst.ram.backing;
+	struct source s = { 0 };
 	struct stream_section got;
+	uint8_t op[3];
 	pthread_t t;
+	size_t n;
 
-	if (!memory)
-		memory = aligned_alloc(PAGE_SIZE, RAM_BYTES);
+	peer_init(&s.in, data, size);
 	memset(&dst, 0, sizeof(dst));
 	dst.vm.ops = &ops;
-	dst.ram = (struct host_ram){ .size = RAM_BYTES,
-				     .page = PAGE_SIZE,
-				     .fd = -1,
-				     .guest = memory,
-				     .backing = memory };
-	log_set_level(LOG_ERROR);
-	snprintf(s.addr, sizeof(s.addr), "unix:/tmp/pagurus-fuzz-%d", getpid());
-	if (chan_listen(&r.l, s.addr, NULL, NULL) < 0)
-		abort();
+	dst.ram = peer_ram(RAM_BYTES);
+	r.l = peer_listen(s.addr, sizeof(s.addr));
 	pthread_create(&t, NULL, receive, &r);
 	s.main = dial(&s, CHANNEL_MAIN);
-	for (unsigned int i = 0; size >= 3 && i < OPS_MAX; i++) {
-		size_t n = MIN((size_t)data[2] * 4, size - 3);
-
-		speak(&s, data + 3, n, data[0], data[1]);
-		data += 3 + n;
-		size -= 3 + n;
-	}
+	for (unsigned int i = 0; i < OPS_MAX && peer_next(&s.in, op, 3, &n);
+	     i++)
+		speak(&s, n, op[0], op[1]);
 	for (unsigned int i = 0; i < DATA; i++)
 		chan_close(s.data[i]);
 	/* All that was sent is read before the end of it is. */
@@ -271,6 +233,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	chan_listener_close(r.l);
 	if (dst.runs > 1 || dst.prepared != dst.dropped + dst.runs)
 		abort();
-	free(s.buf);
+	peer_fini(&s.in);
 	return 0;
 }
