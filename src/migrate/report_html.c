@@ -117,8 +117,8 @@ static void outage(FILE *f, json_t *o)
 	json_array_foreach (json_object_get(o, "phases"), i, p) {
 		if (!json_is_true(json_object_get(p, "outage")))
 			continue;
-		fprintf(f, "<tr><td>%s<td>", report_str(p, "phase"));
-		report_duration(f, report_num(p, "ns"));
+		fprintf(f, "<tr><td>%s", report_str(p, "phase"));
+		report_cell(f, report_duration, report_num(p, "ns"));
 		fprintf(f, "<td>%.0f&nbsp;%%\n",
 			100 * report_num(p, "ns") /
 				MAX(report_num(o, "downtime_ns"), 1));
@@ -129,12 +129,6 @@ static void outage(FILE *f, json_t *o)
 	fputs("<td>\n<tr class=\"sum\"><td>measured<td>", f);
 	report_duration(f, report_num(o, "downtime_ns"));
 	fputs("<td>\n</table>\n", f);
-}
-
-static void cell(FILE *f, double ns)
-{
-	fputs("<td>", f);
-	report_duration(f, ns);
 }
 
 /* The same outage by who needed it; what nobody claims is the last row. */
@@ -158,26 +152,20 @@ static void outage_by_part(FILE *f, json_t *o)
 
 		fputs("<tr><td>", f);
 		report_text(f, report_str(p, "name"));
-		cell(f, drain);
-		cell(f, report_num(p, "save_ns"));
-		cell(f, report_num(p, "load_ns"));
-		cell(f, all);
+		report_cell(f, report_duration, drain);
+		report_cell(f, report_duration, report_num(p, "save_ns"));
+		report_cell(f, report_duration, report_num(p, "load_ns"));
+		report_cell(f, report_duration, all);
 		fputs("\n", f);
 		sum += all;
 	}
 	fputs("<tr><td>everything else<td><td><td>", f);
-	cell(f, total - sum);
+	report_cell(f, report_duration, total - sum);
 	fputs("\n<tr class=\"sum\"><td>measured<td><td><td>", f);
-	cell(f, total);
+	report_cell(f, report_duration, total);
 	fputs("\n</table>\n<p>Everything else: pausing, the last RAM, checks "
 	      "before it runs, the hand-over.</p>\n",
 	      f);
-}
-
-static void cell_count(FILE *f, double n)
-{
-	fputs("<td>", f);
-	report_count(f, n);
 }
 
 static void devices(FILE *f, json_t *o)
@@ -232,15 +220,16 @@ static void rounds(FILE *f, json_t *o)
 		compared ? "<th>sent before<th>of these changed" : "");
 	json_array_foreach (json_object_get(o, "round"), i, r) {
 		fprintf(f, "<tr><td>%zu", i + 1);
-		cell_count(f, report_num(r, "pages"));
-		cell_count(f, report_num(r, "zero_pages"));
-		fputs("<td>", f);
-		report_bytes(f, report_num(r, "bytes"));
-		cell(f, report_num(r, "ns"));
-		cell_count(f, report_num(r, "dirty_pages"));
+		report_cell(f, report_count, report_num(r, "pages"));
+		report_cell(f, report_count, report_num(r, "zero_pages"));
+		report_cell(f, report_bytes, report_num(r, "bytes"));
+		report_cell(f, report_duration, report_num(r, "ns"));
+		report_cell(f, report_count, report_num(r, "dirty_pages"));
 		if (compared) {
-			cell_count(f, report_num(r, "resent_pages"));
-			cell_count(f, report_num(r, "changed_pages"));
+			report_cell(f, report_count,
+				    report_num(r, "resent_pages"));
+			report_cell(f, report_count,
+				    report_num(r, "changed_pages"));
 		}
 		fputs("\n", f);
 	}

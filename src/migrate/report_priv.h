@@ -33,5 +33,7 @@ void report_duration(FILE *f, double ns);
 void report_bytes(FILE *f, double n);
 void report_count(FILE *f, double n); /* 1,234,567 */
 void report_percent(FILE *f, double part, double whole);
+/* A cell of a table with such a figure. */
+void report_cell(FILE *f, void (*figure)(FILE *f, double n), double n);
 
 #endif

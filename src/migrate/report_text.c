@@ -69,3 +69,9 @@ void report_percent(FILE *f, double part, double whole)
 
 	fprintf(f, "%.1f&nbsp;%%", p);
 }
+
+void report_cell(FILE *f, void (*figure)(FILE *f, double n), double n)
+{
+	fputs("<td>", f);
+	figure(f, n);
+}

@@ -90,12 +90,10 @@ static void row(FILE *f, json_t *t, const char *part, const char *name,
 
 	if (!p)
 		return;
-	fprintf(f, "<tr%s><td>%s<td>", class, name);
-	report_duration(f, report_num(p, "ns"));
-	fputs("<td>", f);
-	report_count(f, report_num(p, "frames"));
-	fputs("<td>", f);
-	report_count(f, report_num(p, "frames_per_s"));
+	fprintf(f, "<tr%s><td>%s", class, name);
+	report_cell(f, report_duration, report_num(p, "ns"));
+	report_cell(f, report_count, report_num(p, "frames"));
+	report_cell(f, report_count, report_num(p, "frames_per_s"));
 	fprintf(f, "<td>%.2f<td>", report_num(p, "bytes_per_s") / 1e6);
 	if (rate(t, "before") > 0)
 		report_percent(f, rate(t, part), rate(t, "before"));
