@@ -1,4 +1,4 @@
-// sources: src/probe/image.c src/probe/image_syms.c src/probe/finder.c src/probe/finder_flow.c src/probe/unnamed.c src/probe/cfi.c src/probe/insn.c src/base/err.c libs: libelf -lZydis
+// sources: src/probe/image.c src/probe/image_syms.c src/probe/finder.c src/probe/finder_exit.c src/probe/finder_flow.c src/probe/finder_site.c src/probe/finder_sweep.c src/probe/unnamed.c src/probe/cfi.c src/probe/insn.c src/base/err.c libs: libelf -lZydis
 /*
  * A program somebody else made: symbols, unwind data and code.
  *

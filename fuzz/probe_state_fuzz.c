@@ -1,4 +1,4 @@
-// sources: src/base/err.c src/base/log.c src/base/wire.c src/probe/cfi.c src/probe/engine.c src/probe/engine_hit.c src/probe/engine_stack.c src/probe/engine_state.c src/probe/finder.c src/probe/finder_flow.c src/probe/guest.c src/probe/guest_code.c src/probe/guest_state.c src/probe/image.c src/probe/image_kernel.c src/probe/image_syms.c src/probe/insn.c src/probe/pending.c src/probe/tramp.c src/probe/unnamed.c libs: -lZydis libelf
+// sources: src/base/err.c src/base/log.c src/base/wire.c src/probe/cfi.c src/probe/engine.c src/probe/engine_hit.c src/probe/engine_stack.c src/probe/engine_state.c src/probe/finder.c src/probe/finder_exit.c src/probe/finder_flow.c src/probe/finder_site.c src/probe/finder_sweep.c src/probe/guest.c src/probe/guest_code.c src/probe/guest_state.c src/probe/image.c src/probe/image_kernel.c src/probe/image_syms.c src/probe/insn.c src/probe/pending.c src/probe/tramp.c src/probe/unnamed.c libs: -lZydis libelf
 /*
  * Probes that come with a VM, as a hostile source may send them: the state,
  * and the memory it says it is about.  What is accepted is then hit at each
