@@ -296,6 +296,29 @@ size_t saved(struct vm *vm, uint8_t *buf, size_t size)
 	return wire_used(&o);
 }
 
+struct bench *moved(struct vm *vm, enum vdev_mbx_mode mode)
+{
+	uint8_t buf[VDEV_MBX_SAVE_SIZE];
+	struct wire_in in;
+	struct bench *b;
+
+	saved(vm, buf, sizeof(buf));
+	b = start_mode(1, mode);
+	wire_in_init(&in, buf, sizeof(buf));
+	assert_int_equal(vdev_mbx_load(b->vm[0].m, &in, NULL), 0);
+	return b;
+}
+
+void unquiesce(struct vm *vm)
+{
+	assert_int_equal(vdev_mbx_unquiesce(vm->m), 0);
+	spin(vm->b);
+	assert_int_equal(g_read(vm, IGBVF_V2PMAILBOX),
+			 IGB_V2P_PFSTS | IGB_V2P_PFACK);
+	assert_int_equal(g_read(vm, IGBVF_VMBMEM), 0x80000001);
+	g_write(vm, IGBVF_V2PMAILBOX, IGB_V2P_ACK);
+}
+
 /* ---- a port that says what a test wants, when it wants ---- */
 
 static void odd_close(struct pf_port *p)

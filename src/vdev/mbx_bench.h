@@ -76,6 +76,10 @@ void kick_pf(struct bench *b); /* have VF 0 start over */
 bool is_direct(struct vm *vm); /* the mailbox page */
 struct vdev_mbx_counts counts(struct vm *vm);
 size_t saved(struct vm *vm, uint8_t *buf, size_t size); /* bytes */
+/* A bench whose VM 0 has loaded what 'vm' saves; nothing is resumed yet. */
+struct bench *moved(struct vm *vm, enum vdev_mbx_mode mode);
+/* The quiesce ends, and the guest takes the answer to its reset. */
+void unquiesce(struct vm *vm);
 
 /* Events after number 'after' in the trace. */
 unsigned int how_many(struct bench *b, uint64_t after, const char *what);

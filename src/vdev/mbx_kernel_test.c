@@ -93,10 +93,8 @@ static void on_replayed(void *opaque, const struct pf_verdict *v)
 /* What was granted elsewhere is asked for again, by the VF itself. */
 static void kernel_mode_restores(void **s)
 {
-	uint8_t buf[VDEV_MBX_SAVE_SIZE];
 	struct bench *b = start_mode(1, VDEV_MBX_KERNEL), *c;
 	struct vm *vm = &b->vm[0], *to;
-	struct wire_in in;
 	pthread_t t;
 	json_t *st, *vf;
 
@@ -106,11 +104,8 @@ static void kernel_mode_restores(void **s)
 			      REQ(.op = MBX_OP_VLAN, .vid = 100, .add = true),
 			      NULL),
 		0);
-	saved(vm, buf, sizeof(buf));
-	c = start_mode(1, VDEV_MBX_KERNEL);
+	c = moved(vm, VDEV_MBX_KERNEL);
 	to = &c->vm[0];
-	wire_in_init(&in, buf, sizeof(buf));
-	assert_int_equal(vdev_mbx_load(to->m, &in, NULL), 0);
 	assert_int_equal(pthread_create(&t, NULL, serve_pf, c), 0);
 	replayed = false;
 	assert_int_equal(vdev_mbx_restore(to->m, on_replayed, NULL), 0);
@@ -145,12 +140,7 @@ static void kernel_mode_quiesces(void **s)
 	g_write(vm, IGBVF_VMBMEM, MBX_VF_RESET);
 	g_write(vm, IGBVF_V2PMAILBOX, IGB_V2P_REQ);
 	assert_string_equal(vdev_mbx_state_name(vm->m), "held");
-	assert_int_equal(vdev_mbx_unquiesce(vm->m), 0);
-	spin(b);
-	assert_int_equal(g_read(vm, IGBVF_V2PMAILBOX),
-			 IGB_V2P_PFSTS | IGB_V2P_PFACK);
-	assert_int_equal(g_read(vm, IGBVF_VMBMEM), 0x80000001);
-	g_write(vm, IGBVF_V2PMAILBOX, IGB_V2P_ACK);
+	unquiesce(vm);
 	assert_int_equal(up(vm, mac_a), 0);
 	stop(b);
 }

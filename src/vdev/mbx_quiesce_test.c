@@ -52,12 +52,7 @@ static void quiesce_and_resume_here(void **s)
 	assert_int_equal(g_read(vm, IGBVF_V2PMAILBOX), 0);
 
 	/* Answered when the quiesce ends. */
-	assert_int_equal(vdev_mbx_unquiesce(vm->m), 0);
-	spin(b);
-	assert_int_equal(g_read(vm, IGBVF_V2PMAILBOX),
-			 IGB_V2P_PFSTS | IGB_V2P_PFACK);
-	assert_int_equal(g_read(vm, IGBVF_VMBMEM), 0x80000001);
-	g_write(vm, IGBVF_V2PMAILBOX, IGB_V2P_ACK);
+	unquiesce(vm);
 	assert_true(is_direct(vm));
 	assert_int_equal(vdev_mbx_unquiesce(vm->m), -EALREADY);
 	stop(b);
@@ -109,10 +104,8 @@ static void quiesce_in_flight(void **s)
 
 static void a_held_reset_moves(void **s)
 {
-	uint8_t buf[VDEV_MBX_SAVE_SIZE];
 	struct bench *b = start(1), *c;
 	struct vm *vm = &b->vm[0], *to;
-	struct wire_in in;
 	struct err e = { 0 };
 
 	assert_int_equal(up(vm, mac_a), 0);
@@ -121,12 +114,9 @@ static void a_held_reset_moves(void **s)
 	g_write(vm, IGBVF_VMBMEM, MBX_VF_RESET);
 	g_write(vm, IGBVF_V2PMAILBOX, IGB_V2P_REQ);
 	assert_string_equal(vdev_mbx_state_name(vm->m), "held");
-	saved(vm, buf, sizeof(buf));
 
-	c = start(1);
+	c = moved(vm, VDEV_MBX_ON_DEMAND);
 	to = &c->vm[0];
-	wire_in_init(&in, buf, sizeof(buf));
-	assert_int_equal(vdev_mbx_load(to->m, &in, &e), 0);
 	assert_int_equal(vdev_mbx_resume(to->m, &e), 0);
 	assert_false(is_direct(to));
 	assert_true(vdev_mbx_quiesced(to->m));
