@@ -67,6 +67,9 @@ int source_fetch(struct mig_source *s, uint64_t *pages, struct err *e);
 int source_round(struct mig_source *s, struct err *e);
 void source_throttle(struct mig_source *s, unsigned int percent);
 
+/* source_switch.c: pause, the last RAM, the state; READY has come. */
+int source_switch_over(struct mig_source *s, struct err *e);
+
 /* source_watch.c: what only a report wants to know. */
 int source_baseline(struct mig_source *s, struct err *e);
 int source_ask_watch(struct mig_source *s, struct err *e);
