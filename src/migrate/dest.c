@@ -9,259 +9,26 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/bitmap.h"
 #include "base/log.h"
 #include "base/util.h"
-#include "migrate/door.h"
-#include "migrate/mig.h"
+#include "migrate/dest_priv.h"
 #include "migrate/place.h"
 #include "migrate/proto.h"
-#include "migrate/ram.h"
-#include "migrate/verify.h"
 
-#define GREETING_MS 5000
-#define IDLE_MS	    60000 /* the source, between two messages */
-#define REASON_MS   300	  /* for why it hung up */
+#define IDLE_MS 60000 /* the source, between two messages */
 
-struct part {
-	char name[MIG_NAME_MAX];
-	uint8_t *bytes;
-	uint32_t total, got;
-	uint64_t load_ns;
-};
-
-struct reader {
-	struct incoming *in;
-	struct chan *chan;
-	struct ram_codec *codec;
-	uint8_t *buf;
-	pthread_t thread;
-	bool started;
-	int ret;
-	struct err e;
-	uint64_t sections, pages;
-};
-
-struct incoming {
-	struct mig_vm *vm;
-	struct chan_listener *listener;
-	struct chan *main;
-	uint8_t session[SESSION_BYTES];
-	uint8_t *buf;
-	struct mig_manifest manifest;
-	struct mig_policy policy;
-	struct mig_plan plan;
-
-	unsigned int nreaders;
-	struct reader reader[MIG_CHANNELS_MAX];
-	struct ram_target target;
-	uint64_t *written[MIG_RAM_MAX];
-
-	struct doorman *doorman;
-	struct verify verify; /* pages 0: not asked for */
-	unsigned int nparts;
-	uint64_t part_bytes; /* promised, all parts */
-	struct part part[MIG_PARTS_MAX];
-	bool prepared;
-	uint64_t watch_ns; /* for the source's report; 0: not asked for */
-};
-
-/* ---- RAM ---- */
-
-/* A chunk: plain pages go straight to where they belong, if that exists. */
-static int read_chunk(struct reader *r, struct stream_sum *sum, size_t len)
-{
-	struct ram_stretch to[RAM_CHUNK_PAGES];
-	unsigned int pages;
-	int n, ret;
-
-	ret = stream_recv_some(r->chan, sum, r->buf, RAM_HEADER, &r->e);
-	if (ret < 0)
-		return ret;
-	n = ram_place(&r->in->target, r->buf, len, to, &pages, &r->e);
-	for (int i = 0; i < n && ret == 0; i++)
-		ret = stream_recv_some(r->chan, sum, to[i].p, to[i].len, &r->e);
-	if (n < 0 || ret < 0)
-		return n < 0 ? n : ret;
-	if (!pages) {
-		ret = stream_recv_some(r->chan, sum, r->buf + RAM_HEADER,
-				       len - RAM_HEADER, &r->e);
-		if (ret == 0)
-			ret = ram_decode(r->codec, &r->in->target, r->buf, len,
-					 &pages, &r->e);
-	}
-	r->sections++;
-	r->pages += pages;
-	return ret;
-}
-
-static int read_sections(struct reader *r, struct stream_sum *sum)
-{
-	struct stream_section s;
-	struct wire_in in;
-	int ret;
-
-	for (;;) {
-		ret = stream_recv_head(r->chan, proto_data_rules, &s, sum,
-				       &r->e);
-		if (ret < 0)
-			return ret;
-		if (s.id == SEC_RAM)
-			ret = read_chunk(r, sum, s.len);
-		else
-			ret = stream_recv_some(r->chan, sum, r->buf, s.len,
-					       &r->e);
-		/* Damage shows only here: the VM is dropped, not run. */
-		if (ret == 0)
-			ret = stream_recv_end(sum, &s, &r->e);
-		if (ret < 0)
-			return ret;
-		if (s.id == SEC_RAM_END)
-			break;
-	}
-	wire_in_init(&in, r->buf, s.len);
-	if (get_u64(&in) != r->sections)
-		return err_set(&r->e, -EBADMSG,
-			       "RAM channel: %" PRIu64
-			       " sections came, another number was sent",
-			       r->sections);
-	return 0;
-}
-
-static int read_ram(struct reader *r)
-{
-	struct stream_sum sum;
-	int ret = stream_sum_init(&sum);
-
-	if (ret == 0)
-		ret = read_sections(r, &sum);
-	stream_sum_fini(&sum);
-	return ret;
-}
-
-static void *reader_thread(void *opaque)
-{
-	const struct timespec moment = { .tv_nsec = REASON_MS * 1000000 };
-	struct reader *r = opaque;
-
-	r->ret = read_ram(r);
-	/* A source that hangs up says why on the main channel. */
-	if (r->ret == -EPIPE)
-		nanosleep(&moment, NULL);
-	/*
-	 * The main channel's reader must not wait for a source that cannot;
-	 * the reason can still be sent there.
-	 */
-	if (r->ret < 0)
-		chan_abort_recv(r->in->main);
-	return NULL;
-}
-
-static int reader_start(struct incoming *in, struct reader *r)
-{
-	int ret;
-
-	r->in = in;
-	r->buf = malloc(STREAM_PAYLOAD_MAX);
-	if (!r->buf)
-		return -ENOMEM;
-	ret = ram_codec_create(&r->codec, 0);
-	if (ret == 0)
-		ret = -pthread_create(&r->thread, NULL, reader_thread, r);
-	r->started = ret == 0;
-	return ret;
-}
-
-static const char *busy(const struct incoming *in, char *text, size_t size)
+const char *dest_busy(const struct incoming *in, char *text, size_t size)
 {
 	snprintf(text, size,
 		 "it is busy with the VM '%s', which is arriving; another VM "
 		 "needs a 'pagurus receive' of its own",
 		 in->manifest.vm);
 	return text;
-}
-
-/*
- * One connection that proves to be of this migration.  A stranger's is
- * closed and does not count.
- */
-static int accept_data(struct incoming *in, struct err *e)
-{
-	struct proto_hello h;
-	struct err why = { 0 };
-	struct chan *c;
-	int ret = chan_accept(in->listener, &c, GREETING_MS, &why);
-
-	if (ret == -ETIMEDOUT)
-		return err_set(e, ret, "the source opened too few channels");
-	if (ret < 0)
-		goto stranger;
-	chan_timeout(c, GREETING_MS);
-	ret = proto_recv_hello(c, &h, &why);
-	if (ret < 0) {
-		chan_close(c);
-		goto stranger;
-	}
-	if (memcmp(h.session, in->session, SESSION_BYTES) || !h.channel ||
-	    h.channel > in->nreaders || in->reader[h.channel - 1].chan) {
-		char text[200];
-
-		ret = err_set(&why, -EPROTO, "not of this migration");
-		door_turn_away(c, &h, busy(in, text, sizeof(text)));
-		goto stranger;
-	}
-	chan_timeout(c, 0);
-	in->reader[h.channel - 1].chan = c;
-	return reader_start(in, &in->reader[h.channel - 1]);
-
-stranger:
-	log_warn("receive: a connection was refused: %s", err_text(&why, ret));
-	return 1;
-}
-
-static int accept_readers(struct incoming *in, struct err *e)
-{
-	unsigned int strangers = 0;
-
-	for (unsigned int n = 0; n < in->nreaders;) {
-		int ret = accept_data(in, e);
-
-		if (ret < 0)
-			return ret;
-		if (ret == 0)
-			n++;
-		else if (++strangers > 64)
-			return err_set(e, -EPROTO, "too many strangers");
-	}
-	return 0;
-}
-
-/* All channels at their RAM_END, or the first failure. */
-static int join_readers(struct incoming *in, bool abort, struct err *e)
-{
-	int ret = 0;
-
-	for (unsigned int i = 0; i < in->nreaders; i++) {
-		struct reader *r = &in->reader[i];
-
-		if (!r->started)
-			continue;
-		if (abort)
-			chan_abort(r->chan);
-		pthread_join(r->thread, NULL);
-		r->started = false;
-		if (r->ret < 0 && ret == 0) {
-			ret = err_set(e, r->ret, "%s", err_text(&r->e, r->ret));
-			abort = true;
-		}
-	}
-	return ret;
 }
 
 /* ---- before RAM ---- */
@@ -371,7 +138,7 @@ static int take_prepare(struct incoming *in, struct err *e)
 	ret = answer_prepared(in);
 	if (ret < 0)
 		return err_sys(e, ret, "answering 'prepared'");
-	return accept_readers(in, e);
+	return dest_accept_readers(in, e);
 }
 
 /* ---- state ---- */
@@ -454,7 +221,7 @@ static int take_commit(struct incoming *in, size_t len, struct err *e)
 /* It comes after the last RAM: what is still on its way arrives first. */
 static int take_digest(struct incoming *in, size_t len, struct err *e)
 {
-	int ret = join_readers(in, false, e);
+	int ret = dest_join_readers(in, false, e);
 
 	if (ret < 0)
 		return ret;
@@ -489,7 +256,7 @@ static int take_all(struct incoming *in, struct err *e)
 	}
 	ret = take_commit(in, s.len, e);
 	if (ret == 0)
-		ret = join_readers(in, false, e);
+		ret = dest_join_readers(in, false, e);
 	if (ret == 0 && in->verify.pages)
 		ret = verify_end(&in->verify, in->target.ram, in->target.n, e);
 	return ret;
@@ -585,7 +352,8 @@ static int converse(struct incoming *in, struct err *e)
 	if (ret != 0)
 		return ret;
 	door = the_door(in);
-	ret = doorman_create(&in->doorman, &door, busy(in, text, sizeof(text)));
+	ret = doorman_create(&in->doorman, &door,
+			     dest_busy(in, text, sizeof(text)));
 	if (ret < 0)
 		return ret;
 	/* Pre-copy takes what it takes; keepalive notices a dead peer. */
@@ -607,12 +375,7 @@ static int converse(struct incoming *in, struct err *e)
 static void clear(struct incoming *in)
 {
 	doorman_destroy(in->doorman);
-	join_readers(in, true, NULL);
-	for (unsigned int i = 0; i < MIG_CHANNELS_MAX; i++) {
-		chan_close(in->reader[i].chan);
-		ram_codec_destroy(in->reader[i].codec);
-		free(in->reader[i].buf);
-	}
+	dest_close_readers(in);
 	for (unsigned int i = 0; i < MIG_RAM_MAX; i++)
 		free(in->written[i]);
 	for (unsigned int i = 0; i < in->nparts; i++)
@@ -626,7 +389,7 @@ static void explain(struct incoming *in, struct err *e)
 {
 	struct err first = { 0 };
 
-	if (join_readers(in, true, &first) < 0 && e && e->code == -EPIPE &&
+	if (dest_join_readers(in, true, &first) < 0 && e && e->code == -EPIPE &&
 	    first.code != -EPIPE)
 		*e = first;
 }
