@@ -7,150 +7,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "base/log.h"
 #include "base/util.h"
-#include "igb/fake_igb.h"
-#include "igb/pf.h"
-
-struct bench {
-	struct fake_igb d;
-	struct loop *loop;
-	struct trace *trace;
-	struct pf *pf;
-	struct pf_event got[16]; /* what the callback heard */
-	unsigned int ngot;
-	struct pf_verdict verdict;
-	unsigned int nverdicts;
-};
-
-static const uint8_t mac_a[6] = { 2, 0, 0, 0, 0, 0xa };
-static const uint8_t mac_b[6] = { 2, 0, 0, 0, 0, 0xb };
-
-static void quiet(enum log_level level, const char *line, void *opaque)
-{
-}
-
-static void open_pf(struct bench *b, const char *policy)
-{
-	struct pf_conf conf = { .trace = b->trace, .vfs = 7 };
-	struct err e = { 0 };
-
-	pf_policy_default(&conf.policy);
-	if (policy)
-		assert_int_equal(pf_policy_parse(&conf.policy, policy, NULL),
-				 0);
-	if (pf_open(&b->pf, fake_igb_pdev(&b->d), b->loop, &conf, &e) < 0)
-		fail_msg("%s", e.text);
-}
-
-static struct bench *start(uint16_t device, const char *policy)
-{
-	struct bench *b = calloc(1, sizeof(*b));
-
-	log_set_sink(quiet, NULL);
-	fake_igb_init(&b->d, device);
-	assert_int_equal(loop_create(&b->loop), 0);
-	assert_int_equal(trace_create(&b->trace, 256), 0);
-	open_pf(b, policy);
-	return b;
-}
-
-static void stop(struct bench *b)
-{
-	pf_close(b->pf);
-	loop_destroy(b->loop);
-	trace_destroy(b->trace);
-	assert_false(b->d.open);
-	free(b);
-}
-
-static void spin(struct bench *b)
-{
-	for (int i = 0; i < 4; i++)
-		loop_once(b->loop, 0);
-}
-
-static void callback(void *opaque, const struct pf_event *ev)
-{
-	struct bench *b = opaque;
-
-	if (b->ngot < ARRAY_SIZE(b->got))
-		b->got[b->ngot++] = *ev;
-}
-
-static void verdict(void *opaque, const struct pf_verdict *v)
-{
-	struct bench *b = opaque;
-
-	b->verdict = *v;
-	b->nverdicts++;
-}
-
-static struct pf_port *claim(struct bench *b, unsigned int vf)
-{
-	struct pf_port *port;
-	struct err e = { 0 };
-
-	if (pf_claim(&port, b->pf, vf, "test", &e) < 0)
-		fail_msg("%s", e.text);
-	return port;
-}
-
-static bool ask(struct bench *b, struct pf_port *port, const struct mbx_req *r)
-{
-	unsigned int before = b->nverdicts;
-	struct mbx_msg m;
-
-	mbx_encode(r, &m);
-	assert_int_equal(port->ops->ask(port, &m, verdict, b), 0);
-	assert_int_equal(b->nverdicts, before + 1);
-	return b->verdict.ok;
-}
-
-#define REQ(...) (&(const struct mbx_req){ __VA_ARGS__ })
-
-static bool set_mac(struct bench *b, struct pf_port *port, const uint8_t *mac)
-{
-	struct mbx_req r = { .op = MBX_OP_SET_MAC };
-
-	memcpy(r.mac, mac, 6);
-	return ask(b, port, &r);
-}
-
-static uint32_t reg(struct bench *b, uint32_t off)
-{
-	return b->d.reg[off / 4];
-}
-
-/* Where 'mac' is filtered to: pools, 0 for nowhere. */
-static uint32_t pools_of(struct bench *b, const uint8_t *mac)
-{
-	uint32_t lo, hi, pools = 0;
-
-	memcpy(&lo, mac, 4);
-	hi = (uint32_t)mac[4] | (uint32_t)mac[5] << 8;
-	for (unsigned int i = 0; i < pf_gen(b->pf)->rar; i++)
-		if (reg(b, IGB_RAL(i)) == lo &&
-		    (reg(b, IGB_RAH(i)) & 0xffff) == hi &&
-		    reg(b, IGB_RAH(i)) & IGB_RAH_AV)
-			pools |= (reg(b, IGB_RAH(i)) & IGB_RAH_POOLS) >>
-				 IGB_RAH_POOL_SHIFT;
-	return pools;
-}
-
-static uint32_t pools_of_vlan(struct bench *b, uint32_t vid)
-{
-	uint32_t pools = 0;
-
-	if (!(reg(b, IGB_VFTA(vid / 32)) >> vid % 32 & 1))
-		return 0;
-	for (unsigned int i = 0; i < IGB_VLVF_ENTRIES; i++)
-		if (reg(b, IGB_VLVF(i)) & IGB_VLVF_EN &&
-		    (reg(b, IGB_VLVF(i)) & IGB_VLVF_VID) == vid)
-			pools |= (reg(b, IGB_VLVF(i)) & IGB_VLVF_POOLS) >>
-				 IGB_VLVF_POOL_SHIFT;
-	return pools;
-}
+#include "igb/pf_bench.h"
 
 static void brings_the_device_up(void **s)
 {
@@ -190,7 +48,7 @@ static void refuses_what_it_cannot_drive(void **s)
 	struct pf *pf;
 	struct err e = { 0 };
 
-	log_set_sink(quiet, NULL);
+	quiet_log();
 	pf_policy_default(&conf.policy);
 	assert_int_equal(loop_create(&loop), 0);
 	fake_igb_init(&d, IGB_DEV_82576);
@@ -467,161 +325,6 @@ static void host_events_reach_the_callbacks(void **s)
 }
 
 /* The next driver takes over a running device without a reset. */
-static void a_running_device_is_taken_over(void **s)
-{
-	struct bench *b = start(IGB_DEV_82576, NULL);
-	struct pf_port *p = claim(b, 4), *q;
-	struct mbx_req mc = { .op = MBX_OP_MULTICAST,
-			      .nhashes = 1,
-			      .hash = { 0x40 } };
-	struct mbx_state st;
-
-	assert_true(ask(b, p, REQ(.op = MBX_OP_RESET)));
-	assert_true(set_mac(b, p, mac_a));
-	assert_true(ask(b, p, REQ(.op = MBX_OP_VLAN, .vid = 77, .add = true)));
-	assert_true(ask(b, p, &mc));
-	pf_close(b->pf); /* as if killed: filters stay */
-	pf_port_close(p);
-	assert_int_equal(b->d.pf_resets, 1);
-
-	open_pf(b, NULL);
-	assert_true(pf_was_running(b->pf));
-	assert_int_equal(b->d.pf_resets, 1);
-	assert_int_equal(pools_of(b, mac_a), 1 << 4);
-	assert_int_equal(pools_of_vlan(b, 77), 1 << 4);
-	assert_int_equal(reg(b, IGB_MTA(2)), 1);
-	assert_int_equal(reg(b, IGB_VFRE), 1 << 4);
-
-	/* Its VM comes back with what it knows, and nothing is missing. */
-	p = claim(b, 4);
-	mbx_state_init(&st, mac_a);
-	st.cts = true;
-	st.vlan[1] = 1ull << (77 - 64);
-	st.nhashes = 1;
-	st.hash[0] = 0x40;
-	assert_int_equal(p->ops->restore(p, &st, verdict, b), 0);
-	assert_true(b->verdict.ok);
-	assert_int_equal(pools_of(b, mac_a), 1 << 4);
-	assert_int_equal(reg(b, IGB_VFRE), 1 << 4);
-	/* A VF nobody knows yet is not the first free one. */
-	q = claim(b, PF_ANY_VF);
-	assert_int_not_equal(q->vf, 4);
-	pf_port_close(q);
-
-	/* All or nothing. */
-	st.frame = 9022;
-	st.vlan[1] = 0;
-	assert_int_equal(p->ops->restore(p, &st, verdict, b), 0);
-	assert_false(b->verdict.ok);
-	assert_int_equal(pools_of_vlan(b, 77), 1 << 4);
-	pf_port_close(p);
-	stop(b);
-}
-
-/* For a guest that would misread the tags of looped-back frames. */
-/*
- * Between two drivers a guest goes on asking.  Its VM comes with what it
- * knows from before; what the guest has asked since must not be lost in it.
- */
-static void what_a_vm_missed_is_kept_for_it(void **s)
-{
-	for (int reset = 0; reset < 2; reset++) {
-		struct bench *b = start(IGB_DEV_82576, NULL);
-		struct pf_port *p = claim(b, 4);
-		struct mbx_state st;
-		uint32_t hw;
-
-		assert_true(ask(b, p, REQ(.op = MBX_OP_RESET)));
-		assert_true(set_mac(b, p, mac_a));
-		assert_true(ask(
-			b, p, REQ(.op = MBX_OP_VLAN, .vid = 77, .add = true)));
-		pf_close(b->pf);
-		pf_port_close(p);
-		fake_igb_vf_read(&b->d, 4, IGBVF_V2PMAILBOX);
-		if (reset)
-			fake_igb_vf_write(&b->d, 4, IGBVF_CTRL, IGB_CTRL_RST);
-		fake_igb_vf_write(&b->d, 4, IGBVF_VMBMEM,
-				  reset ? MBX_VF_RESET
-					: MBX_SET_VLAN | 1 << 16);
-		fake_igb_vf_write(&b->d, 4, IGBVF_VMBMEM + 4, 99);
-		fake_igb_vf_write(&b->d, 4, IGBVF_V2PMAILBOX, IGB_V2P_REQ);
-		open_pf(b, NULL);
-		/* Nobody there yet, and nothing is said in its place. */
-		spin(b);
-		hw = fake_igb_vf_read(&b->d, 4, IGBVF_V2PMAILBOX);
-		assert_false(hw & (IGB_V2P_PFSTS | IGB_V2P_PFACK));
-		assert_int_equal(pools_of_vlan(b, 99), 0);
-
-		p = claim(b, 4);
-		mbx_state_init(&st, mac_a);
-		st.cts = true;
-		st.vlan[1] = 1ull << (77 - 64);
-		assert_int_equal(p->ops->restore(p, &st, verdict, b), 0);
-		assert_true(b->verdict.ok);
-		b->ngot = 0;
-		assert_int_equal(p->ops->listen(p, callback, b), 0);
-		assert_int_equal(b->ngot, 1 + reset);
-		assert_int_equal(b->got[0].kind,
-				 reset ? PF_EV_RESET : PF_EV_REQUEST);
-		assert_int_equal(b->got[reset].kind, PF_EV_REQUEST);
-		assert_int_equal(pools_of_vlan(b, 77), reset ? 0 : 1 << 4);
-		assert_int_equal(reg(b, IGB_VFRE), reset ? 0 : 1 << 4);
-		/* Once, and not again. */
-		assert_int_equal(p->ops->listen(p, callback, b), 0);
-		assert_int_equal(b->ngot, 1 + reset);
-		pf_port_close(p);
-		stop(b);
-	}
-}
-
-/* Another VM has the VF next: it resets it, and restores what it brings. */
-static void what_was_missed_is_not_of_the_next_vm(void **s)
-{
-	struct bench *b = start(IGB_DEV_82576, NULL);
-	struct mbx_state st;
-	struct pf_port *p;
-
-	pf_close(b->pf);
-	fake_igb_vf_write(&b->d, 4, IGBVF_CTRL, IGB_CTRL_RST);
-	fake_igb_vf_write(&b->d, 4, IGBVF_V2PMAILBOX, IGB_V2P_REQ);
-	open_pf(b, NULL);
-	p = claim(b, 4);
-	fake_igb_vf_write(&b->d, 4, IGBVF_CTRL, IGB_CTRL_RST);
-	mbx_state_init(&st, mac_a);
-	st.cts = true;
-	assert_int_equal(p->ops->restore(p, &st, verdict, b), 0);
-	assert_true(b->verdict.ok);
-	assert_int_equal(p->ops->listen(p, callback, b), 0);
-	assert_int_equal(b->ngot, 0);
-	assert_int_equal(reg(b, IGB_VFRE), 1 << 4);
-	pf_port_close(p);
-	stop(b);
-}
-
-/* A VF that no VM comes for is answered in place, within the guest's time. */
-static void a_vf_nobody_comes_for_is_answered(void **s)
-{
-	struct bench *b = start(IGB_DEV_82576, NULL);
-	uint64_t end;
-	uint32_t hw = 0;
-
-	pf_close(b->pf);
-	fake_igb_vf_read(&b->d, 2, IGBVF_V2PMAILBOX);
-	open_pf(b, NULL);
-	assert_true(pf_was_running(b->pf));
-	fake_igb_vf_write(&b->d, 2, IGBVF_VMBMEM, MBX_VF_RESET);
-	fake_igb_vf_write(&b->d, 2, IGBVF_V2PMAILBOX, IGB_V2P_REQ);
-	for (end = now_ns() + 3000000000ull; now_ns() < end;) {
-		loop_once(b->loop, 20);
-		hw = fake_igb_vf_read(&b->d, 2, IGBVF_V2PMAILBOX);
-		if (hw & IGB_V2P_PFSTS)
-			break;
-	}
-	assert_true(hw & IGB_V2P_PFSTS);
-	assert_int_equal(fake_igb_vf_read(&b->d, 2, IGBVF_VMBMEM), 0x40000001);
-	stop(b);
-}
-
 /* A ceiling below the default holds without a word from the guest. */
 static void a_low_ceiling_is_kept(void **s)
 {
@@ -650,6 +353,7 @@ static void a_low_ceiling_is_kept(void **s)
 	stop(b);
 }
 
+/* For a guest that would misread the tags of looped-back frames. */
 static void tags_are_left_in_frames(void **s)
 {
 	struct bench *b = start(IGB_DEV_82576, NULL);
@@ -739,10 +443,6 @@ int main(void)
 		cmocka_unit_test(full_tables_refuse),
 		cmocka_unit_test(unheard_vfs_are_answered_in_place),
 		cmocka_unit_test(host_events_reach_the_callbacks),
-		cmocka_unit_test(a_running_device_is_taken_over),
-		cmocka_unit_test(what_a_vm_missed_is_kept_for_it),
-		cmocka_unit_test(what_was_missed_is_not_of_the_next_vm),
-		cmocka_unit_test(a_vf_nobody_comes_for_is_answered),
 		cmocka_unit_test(a_low_ceiling_is_kept),
 		cmocka_unit_test(tags_are_left_in_frames),
 		cmocka_unit_test(claims_are_exclusive),
