@@ -181,10 +181,8 @@ int cmd_caps(int argc, char **argv)
 
 	if (n) {
 		json_decref(list);
-		return n == OPT_HELP  ? 0
-		       : n == OPT_BAD ? EXIT_USAGE
-				      : opt_misuse(&usage, "'%s' is no option",
-						   argv[1]);
+		return n < 0 ? opt_exit(n)
+			     : opt_misuse(&usage, "'%s' is no option", argv[1]);
 	}
 	list_pci(list);
 	r.list = list;

@@ -119,10 +119,8 @@ int cmd_console(int argc, char **argv)
 	bool terminal;
 	int n = opt_parse(opts, &usage, argc, argv), ret, signals, end;
 
-	if (n == OPT_HELP)
-		return 0;
-	if (n == OPT_BAD)
-		return EXIT_USAGE;
+	if (n < 0)
+		return opt_exit(n);
 	if (n != 1)
 		return opt_misuse(&usage, "which VM?");
 	ret = ctl_connect(&c, dir, argv[1], &e);

@@ -374,10 +374,8 @@ int cmd_migrate(int argc, char **argv)
 	struct err e = { 0 };
 	int n = opt_parse(opts, &migrate_usage, argc, argv), ret;
 
-	if (n == OPT_HELP)
-		return 0;
-	if (n == OPT_BAD)
-		return EXIT_USAGE;
+	if (n < 0)
+		return opt_exit(n);
 	if (n != (a.resolve || a.resume_here ? 1 : 2))
 		return opt_misuse(&migrate_usage, "VM and DEST are needed");
 	ret = n == 1 ? resolve(&a, argv[1], &e)
@@ -443,10 +441,8 @@ int cmd_check(int argc, char **argv)
 	int n = opt_parse(opts, &check_usage, argc, argv), ret;
 	bool possible;
 
-	if (n == OPT_HELP)
-		return 0;
-	if (n == OPT_BAD)
-		return EXIT_USAGE;
+	if (n < 0)
+		return opt_exit(n);
 	if (n != 2)
 		return opt_misuse(&check_usage, "VM and DEST are needed");
 	ret = ctl_connect(&c, a.dir, argv[1], &e);

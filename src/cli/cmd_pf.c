@@ -299,10 +299,8 @@ int cmd_pf(int argc, char **argv)
 	struct err e = { 0 };
 	int n = opt_parse(opts, &usage, argc, argv), ret;
 
-	if (n == OPT_HELP)
-		return 0;
-	if (n == OPT_BAD)
-		return EXIT_USAGE;
+	if (n < 0)
+		return opt_exit(n);
 	ret = check_args(&a, n);
 	if (ret)
 		return ret;

@@ -271,10 +271,8 @@ int cmd_probe(int argc, char **argv)
 		argc = i;
 	}
 	n = opt_parse(opts, &usage, argc, argv);
-	if (n == OPT_HELP)
-		return 0;
 	if (n < 0)
-		return EXIT_USAGE;
+		return opt_exit(n);
 	if (n != (a.resume ? 0 : 1))
 		return opt_misuse(&usage, n ? "one list of patterns, with"
 					      " commas"

@@ -37,10 +37,8 @@ int cmd_rebind(int argc, char **argv)
 	struct err e = { 0 };
 	int n = opt_parse(opts, &usage, argc, argv), ret;
 
-	if (n == OPT_HELP)
-		return 0;
-	if (n == OPT_BAD)
-		return EXIT_USAGE;
+	if (n < 0)
+		return opt_exit(n);
 	if (n != 1 || !vf)
 		return opt_misuse(&usage, "--vf and a VM are needed");
 	ret = ctl_connect(&c, dir, argv[1], &e);

@@ -82,10 +82,8 @@ int cmd_receive(int argc, char **argv)
 	struct err e = { 0 };
 	int n = opt_parse(opts, &usage, argc, argv), ret = 0;
 
-	if (n == OPT_HELP)
-		return 0;
-	if (n == OPT_BAD)
-		return EXIT_USAGE;
+	if (n < 0)
+		return opt_exit(n);
 	if (n > 0)
 		return opt_misuse(&usage, "'%s' is no option", argv[1]);
 	if (!cfg.name || !w.ac.listen)

@@ -175,10 +175,8 @@ int cmd_status(int argc, char **argv)
 	size_t i;
 	int n = opt_parse(opts, &usage, argc, argv), ret;
 
-	if (n == OPT_HELP)
-		return 0;
-	if (n == OPT_BAD)
-		return EXIT_USAGE;
+	if (n < 0)
+		return opt_exit(n);
 	if (n > 1 && (!trace || json))
 		return opt_misuse(&usage, "one VM at a time");
 	if (trace && n < 1)

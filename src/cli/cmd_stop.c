@@ -31,10 +31,8 @@ int cmd_stop(int argc, char **argv)
 	struct err e = { 0 };
 	int n = opt_parse(opts, &usage, argc, argv), ret;
 
-	if (n == OPT_HELP)
-		return 0;
-	if (n == OPT_BAD)
-		return EXIT_USAGE;
+	if (n < 0)
+		return opt_exit(n);
 	if (n != 1)
 		return opt_misuse(&usage, "which VM?");
 	if (seconds > 86400)

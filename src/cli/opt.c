@@ -206,3 +206,8 @@ int opt_parse(const struct opt *opts, const struct opt_usage *u, int argc,
 	argv[1 + operands] = NULL;
 	return operands;
 }
+
+int opt_exit(int n)
+{
+	return n == OPT_HELP ? 0 : EXIT_USAGE;
+}

@@ -46,8 +46,8 @@ struct opt_usage {
 	const char *after;    /* examples, exit statuses; or NULL */
 };
 
-#define OPT_HELP (-1) /* --help was printed: exit 0 */
-#define OPT_BAD	 (-2) /* the error was printed: exit EXIT_USAGE */
+#define OPT_HELP (-1) /* --help was printed */
+#define OPT_BAD	 (-2) /* the error was printed */
 
 /*
  * Parse argv[1..]; operands are moved to argv[1..n] and their number n is
@@ -55,6 +55,7 @@ struct opt_usage {
  */
 int opt_parse(const struct opt *opts, const struct opt_usage *u, int argc,
 	      char **argv);
+int opt_exit(int n); /* the exit status for such a one */
 
 /* "usage: pagurus SYNOPSIS" and the way to more help, on standard error. */
 int opt_misuse(const struct opt_usage *u, const char *fmt, ...)

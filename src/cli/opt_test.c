@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "cli/cmd.h"
 #include "cli/opt.h"
 
 static struct {
@@ -84,6 +85,8 @@ static void mistakes_are_refused(void **state)
 	assert_int_equal(PARSE("--json=yes"), OPT_BAD);
 	assert_int_equal(PARSE("-z"), OPT_BAD);
 	assert_int_equal(PARSE("--help"), OPT_HELP);
+	assert_int_equal(opt_exit(OPT_BAD), EXIT_USAGE);
+	assert_int_equal(opt_exit(OPT_HELP), 0);
 }
 
 static void a_list_has_an_end(void **state)
