@@ -42,7 +42,7 @@ static uint64_t get(struct cursor *k, unsigned int bytes)
 	return v;
 }
 
-static uint64_t get_uleb(struct cursor *k)
+static uint64_t get_leb(struct cursor *k, bool is_signed)
 {
 	uint64_t v = 0, b;
 	unsigned int shift = 0;
@@ -53,23 +53,19 @@ static uint64_t get_uleb(struct cursor *k)
 			v |= (b & 0x7f) << shift;
 		shift += 7;
 	} while (b & 0x80 && !k->bad);
+	if (is_signed && b & 0x40 && shift < 64)
+		v |= ~0ull << shift;
 	return v;
+}
+
+static uint64_t get_uleb(struct cursor *k)
+{
+	return get_leb(k, false);
 }
 
 static int64_t get_sleb(struct cursor *k)
 {
-	uint64_t v = 0, b;
-	unsigned int shift = 0;
-
-	do {
-		b = get(k, 1);
-		if (shift < 64)
-			v |= (b & 0x7f) << shift;
-		shift += 7;
-	} while (b & 0x80 && !k->bad);
-	if (b & 0x40 && shift < 64)
-		v |= ~0ull << shift;
-	return (int64_t)v;
+	return (int64_t)get_leb(k, true);
 }
 
 static uint64_t get_encoded(struct cursor *k, uint8_t enc, bool relative)
