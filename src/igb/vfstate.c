@@ -313,10 +313,22 @@ int igb_vf_queue_enable(struct pdev *p, bool tx, unsigned int q, uint32_t ctl,
 	return ret ? ret : -ETIMEDOUT;
 }
 
+/* Whether the head is what was written: not every device takes one. */
+static int head_kept(struct pdev *p, uint32_t base, const struct igb_ring *r,
+		     bool *kept)
+{
+	uint32_t head = 0;
+	int ret = pdev_read32(p, PDEV_BAR0, base + IGB_Q_HEAD, &head);
+
+	if (ret >= 0)
+		*kept = head == r->head;
+	return ret;
+}
+
 static int program_queue(struct pdev *p, const struct igb_ring *r, bool tx,
 			 unsigned int q, bool *kept)
 {
-	uint32_t base = igb_vf_queue_base(tx, q), head = 0;
+	uint32_t base = igb_vf_queue_base(tx, q);
 	int ret = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(fields) && ret == 0; i++) {
@@ -332,19 +344,17 @@ static int program_queue(struct pdev *p, const struct igb_ring *r, bool tx,
 	if (ret)
 		return ret;
 
-	ret = pdev_read32(p, PDEV_BAR0, base + IGB_Q_HEAD, &head);
+	ret = head_kept(p, base, r, kept);
 	if (ret < 0)
 		return ret;
-	*kept = head == r->head;
 	if (!*kept)
 		return 0;
 	ret = igb_vf_queue_enable(p, tx, q, r->ctl, true);
 	if (ret)
 		return ret;
-	ret = pdev_read32(p, PDEV_BAR0, base + IGB_Q_HEAD, &head);
+	ret = head_kept(p, base, r, kept);
 	if (ret < 0)
 		return ret;
-	*kept = head == r->head;
 	if (!*kept)
 		return igb_vf_queue_enable(p, tx, q, r->ctl, false);
 	return write_reg(p, base + IGB_Q_TAIL, r->head);
