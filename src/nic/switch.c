@@ -260,6 +260,17 @@ static bool spoofed(struct nic *nic, const struct nic_frame *f)
 	       !(vlan_pools(nic, f->p.tci & 0xfff, &found, &local) >> pool & 1);
 }
 
+/* To which of two counters a frame to several belongs, if to any. */
+static void count_group(struct nic *nic, const struct nic_frame *f,
+			uint32_t broadcast, uint32_t multicast)
+{
+	if (f->data[0] & 1)
+		nic_stat(nic,
+			 mac_of(f->data) == 0xffffffffffffull ? broadcast
+							      : multicast,
+			 1);
+}
+
 static int to_wire(struct nic *nic, const struct nic_frame *f)
 {
 	int ret;
@@ -288,11 +299,7 @@ static int to_wire(struct nic *nic, const struct nic_frame *f)
 	nic_stat(nic, IGB_TPT, 1);
 	nic_stat_wide(nic, IGB_GOTCL, f->len + NIC_FCS);
 	nic_stat_wide(nic, IGB_TOTL, f->len + NIC_FCS);
-	if (f->data[0] & 1)
-		nic_stat(nic,
-			 mac_of(f->data) == 0xffffffffffffull ? IGB_BPTC
-							      : IGB_MPTC,
-			 1);
+	count_group(nic, f, IGB_BPTC, IGB_MPTC);
 	return 0;
 }
 
@@ -349,11 +356,7 @@ static void count_wire_rx(struct nic *nic, const struct nic_frame *f)
 {
 	nic_stat(nic, IGB_GPRC, 1);
 	nic_stat_wide(nic, IGB_GORCL, f->len + NIC_FCS);
-	if (f->data[0] & 1)
-		nic_stat(nic,
-			 mac_of(f->data) == 0xffffffffffffull ? IGB_BPRC
-							      : IGB_MPRC,
-			 1);
+	count_group(nic, f, IGB_BPRC, IGB_MPRC);
 }
 
 /* "Good" frames are those that a filter wanted; TPR and TOR count all. */
