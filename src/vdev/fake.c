@@ -33,20 +33,25 @@ static bool in_ram(struct fake_host *f, gpa_t gpa, uint64_t len)
 	       gpa.v < f->ram.size && len <= f->ram.size - gpa.v;
 }
 
+/* All of it is split, or none: as the caller wants it. */
+static int may_turn(struct fake_host *f, gpa_t gpa, uint64_t len, bool split)
+{
+	for (uint64_t o = 0; o < len; o += PAGE_SIZE)
+		if (bitmap_test(f->split, (gpa.v + o) / PAGE_SIZE) != split)
+			return -EALREADY;
+	return fails(&f->fail_in) ? -EIO : 0;
+}
+
 static int fh_split(struct host *h, gpa_t gpa, uint64_t len)
 {
 	struct fake_host *f = fh(h);
 	char *at = (char *)f->ram.guest + gpa.v;
-	int ret = 0;
+	int ret;
 
 	if (!in_ram(f, gpa, len))
 		return -EINVAL;
 	pthread_mutex_lock(&f->lock);
-	for (uint64_t o = 0; o < len; o += PAGE_SIZE)
-		if (bitmap_test(f->split, (gpa.v + o) / PAGE_SIZE))
-			ret = -EALREADY;
-	if (ret == 0 && fails(&f->fail_in))
-		ret = -EIO;
+	ret = may_turn(f, gpa, len, false);
 	if (ret == 0 &&
 	    mmap(at, len, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
@@ -64,16 +69,12 @@ static int fh_merge(struct host *h, gpa_t gpa, uint64_t len)
 {
 	struct fake_host *f = fh(h);
 	char *at = (char *)f->ram.guest + gpa.v;
-	int ret = 0;
+	int ret;
 
 	if (!in_ram(f, gpa, len))
 		return -EINVAL;
 	pthread_mutex_lock(&f->lock);
-	for (uint64_t o = 0; o < len; o += PAGE_SIZE)
-		if (!bitmap_test(f->split, (gpa.v + o) / PAGE_SIZE))
-			ret = -EALREADY;
-	if (ret == 0 && fails(&f->fail_in))
-		ret = -EIO;
+	ret = may_turn(f, gpa, len, true);
 	if (ret == 0 &&
 	    mmap(at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
 		 f->ram.fd, (off_t)gpa.v) == MAP_FAILED)
