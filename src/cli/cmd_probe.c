@@ -169,6 +169,20 @@ static int program_status(int status)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static struct report_options how_to_report(bool guest)
+{
+	return (struct report_options){
+		.stream = !a.count && !a.hist,
+		.count = a.count,
+		.hist = a.hist,
+		.json = a.json,
+		.ret = a.ret,
+		.stack = a.stack,
+		.guest = guest,
+		.args = (unsigned int)a.args,
+	};
+}
+
 static int watch_vm(const char *patterns)
 {
 	const struct probe_vm v = {
@@ -182,16 +196,7 @@ static int watch_vm(const char *patterns)
 		.exit = !a.entry,
 		.jumps = a.jumps,
 		.seconds = a.seconds,
-		.report = {
-			.stream = !a.count && !a.hist,
-			.count = a.count,
-			.hist = a.hist,
-			.json = a.json,
-			.ret = a.ret,
-			.stack = a.stack,
-			.guest = true,
-			.args = (unsigned int)a.args,
-		},
+		.report = how_to_report(true),
 	};
 
 	watch_signals();
@@ -217,15 +222,7 @@ static int start(struct session *s, const char *patterns, char **command,
 
 static int watch(const char *patterns, char **command)
 {
-	const struct report_options ro = {
-		.stream = !a.count && !a.hist,
-		.count = a.count,
-		.hist = a.hist,
-		.json = a.json,
-		.ret = a.ret,
-		.stack = a.stack,
-		.args = (unsigned int)a.args,
-	};
+	const struct report_options ro = how_to_report(false);
 	struct session s = { .t = NULL };
 	struct err e = { 0 };
 	int ret, status;

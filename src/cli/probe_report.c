@@ -218,14 +218,20 @@ static void add_up(struct report_func *f, const struct probe_event *ev)
 	f->bucket[63 - __builtin_clzll(ev->latency)]++;
 }
 
+/* Is it also to be shown? */
+static bool take(struct report *r, const struct probe_event *ev)
+{
+	if (ev->func >= r->nfunc)
+		return false;
+	add_up(&r->func[ev->func], ev);
+	return r->opt.stream;
+}
+
 void report_event(struct report *r, const struct probe_event *ev,
 		  const struct engine_frame *frames, size_t nframes,
 		  const struct selection *sel)
 {
-	if (ev->func >= r->nfunc)
-		return;
-	add_up(&r->func[ev->func], ev);
-	if (!r->opt.stream)
+	if (!take(r, ev))
 		return;
 	if (r->opt.json) {
 		json_event(r, ev,
@@ -243,10 +249,7 @@ void report_guest_event(struct report *r, const struct probe_event *ev,
 	const json_t *one;
 	size_t i;
 
-	if (ev->func >= r->nfunc)
-		return;
-	add_up(&r->func[ev->func], ev);
-	if (!r->opt.stream)
+	if (!take(r, ev))
 		return;
 	if (r->opt.json) {
 		json_event(r, ev, stack ? json_deep_copy(stack) : NULL);
