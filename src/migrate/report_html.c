@@ -20,6 +20,14 @@ static void kept(FILE *f, json_t *o)
 	fputs("</b></div>", f);
 }
 
+static void big(FILE *f, const char *what, void (*figure)(FILE *f, double n),
+		double n)
+{
+	fprintf(f, "<div>%s<b>", what);
+	figure(f, n);
+	fputs("</b></div>", f);
+}
+
 static void head(FILE *f, json_t *o)
 {
 	fputs("<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">"
@@ -54,16 +62,13 @@ static void head(FILE *f, json_t *o)
 		fputs(" Reason: ", f);
 		report_text(f, report_str(o, "reason"));
 	}
-	fputs("</p>\n<div class=\"big\"><div>outage<b>", f);
-	report_duration(f, report_num(o, "downtime_ns"));
-	fputs("</b></div><div>total<b>", f);
-	report_duration(f, report_num(o, "total_ns"));
-	fputs("</b></div><div>sent<b>", f);
-	report_bytes(f, report_num(o, "bytes"));
-	fputs("</b></div><div>device and CPU state<b>", f);
-	report_bytes(f, report_num(o, "state_bytes"));
-	fprintf(f, "</b></div><div>rounds<b>%.0f</b></div>",
-		report_num(o, "rounds"));
+	fputs("</p>\n<div class=\"big\">", f);
+	big(f, "outage", report_duration, report_num(o, "downtime_ns"));
+	big(f, "total", report_duration, report_num(o, "total_ns"));
+	big(f, "sent", report_bytes, report_num(o, "bytes"));
+	big(f, "device and CPU state", report_bytes,
+	    report_num(o, "state_bytes"));
+	fprintf(f, "<div>rounds<b>%.0f</b></div>", report_num(o, "rounds"));
 	kept(f, o);
 	fputs("</div>\n", f);
 	fputs("<p>Connection: ", f);
