@@ -192,6 +192,20 @@ static void bring_up(struct pdev *pf, unsigned int vfs)
 	wr(pf, IGB_CTRL_EXT, IGB_CTRL_EXT_PFRSTD);
 }
 
+/* A NIC with two VFs that work; its PF, a client's. */
+static struct pdev *start_two(struct host *h, const char *uplink)
+{
+	struct pdev *pf;
+
+	start(h, NIC_DIRECT_DEFAULT, uplink);
+	pf = client(h, "pf");
+	master_on(pf);
+	sriov(pf, 2);
+	wait_for(h, "vf1", true);
+	bring_up(pf, 2);
+	return pf;
+}
+
 static void sockets_follow_sriov(void **state)
 {
 	struct host h;
@@ -272,12 +286,7 @@ static void frames_without_a_message(void **state)
 	uint8_t *frame;
 	int fds[3] = { -1, -1, -1 };
 
-	start(&h, NIC_DIRECT_DEFAULT, "none");
-	pf = client(&h, "pf");
-	master_on(pf);
-	sriov(pf, 2);
-	wait_for(&h, "vf1", true);
-	bring_up(pf, 2);
+	pf = start_two(&h, "none");
 	a = client(&h, "vf0");
 	b = client(&h, "vf1");
 	map_memory(&h, a);
@@ -408,12 +417,7 @@ static void guests_in_parallel_lose_nothing(void **state)
 	struct host h;
 	pthread_t t;
 
-	start(&h, NIC_DIRECT_DEFAULT, "none");
-	pf = client(&h, "pf");
-	master_on(pf);
-	sriov(pf, 2);
-	wait_for(&h, "vf1", true);
-	bring_up(pf, 2);
+	pf = start_two(&h, "none");
 	wr(pf, IGB_QDE, 0xffff);
 	a = client(&h, "vf0");
 	b = client(&h, "vf1");
@@ -494,12 +498,7 @@ static void two_nics_on_a_wire(void **state)
 	close(fd);
 	unlink(spec + 5);
 	for (int i = 0; i < 2; i++) {
-		start(&h[i], NIC_DIRECT_DEFAULT, spec);
-		pf[i] = client(&h[i], "pf");
-		master_on(pf[i]);
-		sriov(pf[i], 2);
-		wait_for(&h[i], "vf1", true);
-		bring_up(pf[i], 2);
+		pf[i] = start_two(&h[i], spec);
 		vf[i] = client(&h[i], i ? "vf1" : "vf0");
 		map_memory(&h[i], vf[i]);
 		rx[i] = direct(vf[i], 2);
