@@ -457,8 +457,9 @@ def tunnel(w):
     source's questions then is not the destination, which runs the VM."""
     def hook(relay, label, data, y):
         if label == "<running#1":
-            relay.cut()
+            # In this order, or it is asked through the tunnel at once.
             relay.close()
+            relay.cut()
             return False
         y.sendall(data)
         return True
