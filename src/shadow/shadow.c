@@ -302,6 +302,13 @@ int shadow_drop(struct shadow *s, uint32_t queues, bool live)
 	owned = calloc(max + 1, sizeof(*owned));
 	if (!owned)
 		return -ENOMEM;
+	/*
+	 * For the whole of the merge: what a vCPU stores beside a ring after
+	 * that was copied, and before the page is one again, would be lost.
+	 */
+	ret = s->host->ops->pause(s->host);
+	if (ret < 0)
+		goto free;
 	for (unsigned int k = 0; k < NRINGS; k++) {
 		if (live || !(queues & shadow_bit(k)))
 			n += ring_owned(&s->ring[k], owned + n);
@@ -311,6 +318,8 @@ int shadow_drop(struct shadow *s, uint32_t queues, bool live)
 			ring_detach(&s->ring[k]);
 	}
 	ret = smem_merge(s->mem, keep_page, s, owned, n);
+	s->host->ops->resume(s->host);
+free:
 	free(owned);
 	if (ret)
 		log_error("%s: split pages stay split: %s", vdev_name(s->v),

@@ -1,0 +1,127 @@
+/*
+ * What others do at the worst instant: another vCPU before it is stopped.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "shadow/priv.h"
+#include "shadow/sim.h"
+
+static struct sim sim;
+
+static void begin(struct sim_opts o)
+{
+	o.seed = 1;
+	o.nrx = o.ntx = 32;
+	o.batch = 1;
+	o.shadow.poll_ns = SHADOW_POLL_OFF;
+	assert_int_equal(sim_init(&sim, &o), 0);
+	sim_guest_up(&sim);
+	sim_guest_post(&sim, o.nrx);
+	assert_int_equal(shadow_engage(sim.sh, IGB_ALLQ, NULL), 0);
+}
+
+static void end(void)
+{
+	assert_int_equal(shadow_release(sim.sh, NULL), 0);
+	sim_settle(&sim);
+	if (sim.fault)
+		fail_msg("%s (%#llx, %#llx)", sim.fault,
+			 (unsigned long long)sim.fault_arg[0],
+			 (unsigned long long)sim.fault_arg[1]);
+	sim_fini(&sim);
+}
+
+/* ---- another vCPU ---- */
+
+/* It stores beside a ring until it is stopped, and once more right then. */
+static struct {
+	unsigned int depth;
+	uint32_t stores;
+	int (*pause)(struct host *h);
+	void (*resume)(struct host *h);
+	int (*merge)(struct host *h, gpa_t gpa, uint64_t len);
+} other;
+
+static uint32_t *beside(void)
+{
+	return (uint32_t *)((uint8_t *)sim.fh.ram.guest + sim.foreign);
+}
+
+static int stop_it(struct host *h)
+{
+	if (other.depth++ == 0)
+		*beside() = ++other.stores;
+	return other.pause(h);
+}
+
+static void let_it_go(struct host *h)
+{
+	other.resume(h);
+	other.depth--;
+}
+
+/* As a VMM does it: stopped for the instant of the change alone. */
+static int merge(struct host *h, gpa_t gpa, uint64_t len)
+{
+	int ret;
+
+	h->ops->pause(h);
+	ret = other.merge(h, gpa, len);
+	h->ops->resume(h);
+	return ret;
+}
+
+static void with_another_vcpu(void)
+{
+	begin((struct sim_opts){ .tight = true });
+	other.depth = other.stores = 0;
+	other.pause = sim.ops.pause;
+	other.resume = sim.ops.resume;
+	other.merge = sim.ops.merge;
+	sim.ops.pause = stop_it;
+	sim.ops.resume = let_it_go;
+	sim.ops.merge = merge;
+	*beside() = 0;
+}
+
+/* The rings go off by one vCPU's accesses, and the pages are one again. */
+static void a_disable_keeps_what_other_vcpus_store(void **state)
+{
+	with_another_vcpu();
+	fake_write(&sim.fh, 0, IGBVF_RXDCTL, 0);
+	fake_write(&sim.fh, 0, IGBVF_TXDCTL, 0);
+	assert_true(sim.fh.merges > 0);
+	assert_true(other.stores > 0);
+	assert_int_equal(*beside(), other.stores);
+	sim_guest_down(&sim);
+	end();
+}
+
+static void a_function_reset_keeps_what_other_vcpus_store(void **state)
+{
+	with_another_vcpu();
+	sim.dev.rx.on = sim.dev.tx.on = false;
+	sim.fh.func->ops->config_write(sim.fh.func, 0xa0 + 8, 2, 0x8000);
+	assert_true(sim.fh.merges > 0);
+	assert_true(other.stores > 0);
+	assert_int_equal(*beside(), other.stores);
+	sim.ops.pause = other.pause;
+	sim.ops.resume = other.resume;
+	sim_fini(&sim);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_disable_keeps_what_other_vcpus_store),
+		cmocka_unit_test(a_function_reset_keeps_what_other_vcpus_store),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
