@@ -235,6 +235,21 @@ void shadow_ring_write(struct shadow *s, struct ring *r, uint32_t reg,
 		vdev_reg_write(s->v, shadow_reg(r, reg), val);
 }
 
+/*
+ * Writes are posted and an access that exits is not: on a bus it comes after
+ * all of them.  So what lies in memory that stands in is done before it.
+ */
+static void flush(struct shadow *s)
+{
+	bool other;
+
+	if (!s->standing)
+		return;
+	shadow_stand_look(s, &other);
+	if (other)
+		shadow_stand_down(s, true);
+}
+
 static bool queue_read(void *opaque, uint32_t off, unsigned int size,
 		       uint64_t *val)
 {
@@ -242,6 +257,7 @@ static bool queue_read(void *opaque, uint32_t off, unsigned int size,
 	uint32_t reg;
 	struct ring *r = ring_at(s, off, &reg);
 
+	flush(s);
 	return r && size == 4 && ring_read(s, r, reg, val);
 }
 
@@ -252,6 +268,7 @@ static bool queue_write(void *opaque, uint32_t off, unsigned int size,
 	uint32_t reg;
 	struct ring *r = ring_at(s, off, &reg);
 
+	flush(s);
 	return r && size == 4 && ring_write(s, r, reg, (uint32_t)val);
 }
 
@@ -262,6 +279,7 @@ static bool mbx_read(void *opaque, uint32_t off, unsigned int size,
 	uint32_t reg;
 	struct ring *r = compact_at(s, off, &reg);
 
+	flush(s);
 	return r && size == 4 && ring_read(s, r, reg, val);
 }
 
@@ -282,6 +300,7 @@ static bool mbx_write(void *opaque, uint32_t off, unsigned int size,
 	uint32_t reg;
 	struct ring *r = compact_at(s, off, &reg);
 
+	flush(s);
 	if (size != 4)
 		return false;
 	if (off == IGBVF_CTRL && val & IGB_CTRL_RST) {

@@ -1,5 +1,6 @@
 /*
- * What others do at the worst instant: another vCPU before it is stopped.
+ * What others do at the worst instant: another vCPU before it is stopped, a
+ * guest that exits while its bells are memory.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,6 +25,13 @@ static void begin(struct sim_opts o)
 	sim_guest_up(&sim);
 	sim_guest_post(&sim, o.nrx);
 	assert_int_equal(shadow_engage(sim.sh, IGB_ALLQ, NULL), 0);
+}
+
+static void stand_in(void)
+{
+	vdev_lock(sim.v);
+	assert_int_equal(shadow_stand_in(sim.sh), 0);
+	vdev_unlock(sim.v);
 }
 
 static void end(void)
@@ -116,11 +124,58 @@ static void a_function_reset_keeps_what_other_vcpus_store(void **state)
 	sim_fini(&sim);
 }
 
+/* ---- exits while bells are memory ---- */
+
+/* Buffers given back, and then the word of it by a bell that exits. */
+static void an_exit_does_not_overtake_bells_in_memory(void **state)
+{
+	uint32_t before;
+
+	begin((struct sim_opts){ 0 });
+	for (unsigned int i = 0; i < 4; i++)
+		assert_true(sim_dev_receive(&sim, 60));
+	sim_dev_flush(&sim, 2 * SIM_SLOTS, false);
+	shadow_sync(sim.sh);
+	stand_in();
+	before = sim.dev.rx.tail;
+	assert_int_equal(sim_guest_poll(&sim, 4), 4);
+	sim_guest_post(&sim, 4);
+	assert_int_equal(sim.dev.rx.tail, before);
+
+	assert_true(sim_guest_send(&sim));
+	assert_true(fake_exits(&sim.fh, 0, IGBVF_COMPACT_TDT));
+	fake_write(&sim.fh, 0, IGBVF_COMPACT_TDT, sim.g.tx_use);
+	assert_int_equal(sim.dev.tx.tail, sim.g.tx_use);
+	assert_int_equal(sim.dev.rx.tail, sim.g.rx_use);
+	end();
+}
+
+/*
+ * A driver that switches its queues off reads a register to have the writes
+ * out, and takes the buffers away some time after.
+ */
+static void a_read_flushes_what_was_written_to_memory(void **state)
+{
+	begin((struct sim_opts){ 0 });
+	stand_in();
+	fake_write(&sim.fh, 0, IGBVF_RXDCTL, 0);
+	fake_write(&sim.fh, 0, IGBVF_TXDCTL, 0);
+	assert_true(sim.dev.rx.on && sim.dev.tx.on);
+	assert_true(fake_exits(&sim.fh, 0, IGBVF_STATUS));
+	fake_read(&sim.fh, 0, IGBVF_STATUS);
+	assert_false(sim.dev.rx.on || sim.dev.tx.on);
+	assert_true(fake_exits(&sim.fh, 0, IGBVF_RDT));
+	sim_guest_down(&sim);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_disable_keeps_what_other_vcpus_store),
 		cmocka_unit_test(a_function_reset_keeps_what_other_vcpus_store),
+		cmocka_unit_test(an_exit_does_not_overtake_bells_in_memory),
+		cmocka_unit_test(a_read_flushes_what_was_written_to_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

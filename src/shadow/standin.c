@@ -8,9 +8,10 @@
  * if it had exited.  Resets go through the mailbox page or a function-level
  * reset, which are never replaced.
  *
- * What is lost is the order of writes between two looks.  Drivers wait for a
- * queue to switch off before they go on (up to 10 ms, igbvf and the data
- * sheets alike), which is many looks.
+ * What is lost is the order of writes between two looks.  An access that exits
+ * looks first (follow.c): a driver that switches a queue off, and reads a
+ * register of another page to have that written, has it done.  igbvf does,
+ * and waits 10 ms besides.
  */
 #include <errno.h>
 #include <string.h>
