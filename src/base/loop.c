@@ -42,7 +42,9 @@ struct loop {
 	int epfd, wakefd;
 	_Atomic bool stop;
 	struct loop_source sources; /* ring */
-	struct loop_source *dead;   /* freed after the round */
+	struct loop_source *dead;   /* freed after the outermost round */
+	unsigned int depth;	    /* of rounds within rounds */
+	struct call *due;	    /* taken, and not run yet */
 	_Atomic(pthread_t) thread;  /* the one that goes round last */
 
 	pthread_mutex_t lock; /* calls */
@@ -258,25 +260,29 @@ int loop_ask(struct loop *l, int (*fn)(void *opaque), void *opaque)
 	return ret < 0 ? ret : q.ret;
 }
 
-static void run_calls(struct loop *l)
+/* One that goes round itself has the others run in that round. */
+static void run_due(struct loop *l)
 {
 	struct call *c;
+
+	while ((c = l->due)) {
+		l->due = c->next;
+		c->fn(c->opaque);
+		free(c);
+	}
+}
+
+static void run_calls(struct loop *l)
+{
 	eventfd_t n;
 
 	eventfd_read(l->wakefd, &n);
 	pthread_mutex_lock(&l->lock);
-	c = l->first;
+	l->due = l->first;
 	l->first = NULL;
 	l->last = &l->first;
 	pthread_mutex_unlock(&l->lock);
-
-	while (c) {
-		struct call *next = c->next;
-
-		c->fn(c->opaque);
-		free(c);
-		c = next;
-	}
+	run_due(l);
 }
 
 static void dispatch(struct loop_source *s, uint32_t events)
@@ -324,16 +330,24 @@ int loop_once_ns(struct loop *l, uint64_t timeout_ns)
 	int n;
 
 	l->thread = pthread_self();
+	/* What the round around this one has taken wakes nobody any more. */
+	if (l->due) {
+		run_due(l);
+		timeout_ns = 0;
+	}
 	n = wait_ns(l, ev, timeout_ns);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
+	l->depth++;
 	for (int i = 0; i < n; i++) {
 		struct loop_source *s = ev[i].data.ptr;
 
 		if (!s->dead)
 			dispatch(s, ev[i].events);
 	}
-	while (l->dead) {
+	/* Events for them may wait in the array of a round around this one. */
+	l->depth--;
+	while (l->dead && !l->depth) {
 		struct loop_source *s = l->dead;
 
 		l->dead = s->next;

@@ -4,7 +4,8 @@
  * One thread runs a loop and owns all its sources; only loop_call(),
  * loop_stop() and loop_mod_fd() of a source that stays may come from
  * elsewhere.  A callback may remove any source, itself included: storage is
- * freed once the round of events is over.
+ * freed once the round of events is over.  It may also go round itself, to
+ * wait for something that needs the loop.
  */
 #ifndef BASE_LOOP_H
 #define BASE_LOOP_H

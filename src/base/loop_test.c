@@ -197,6 +197,74 @@ static void waiting_calls_have_run(void **state)
 	assert_int_equal(b->order[0], 100);
 }
 
+/*
+ * A callback may go round itself, as one does that waits for a thread which
+ * in turn waits for the loop: what the outer round has still to serve stays.
+ */
+static void remove_other_and_go_round(int fd, uint32_t events, void *opaque)
+{
+	struct bench *b = opaque;
+
+	if (b->hits++)
+		return;
+	loop_remove(fd == b->order[0] ? b->b : b->a);
+	assert_int_equal(loop_once(b->l, 0), 0);
+	assert_int_equal(loop_once(b->l, 0), 0);
+}
+
+static void removal_in_a_nested_round_is_safe(void **state)
+{
+	struct bench *b = *state;
+	int f1 = eventfd(1, 0), f2 = eventfd(1, 0);
+
+	b->order[0] = f1;
+	loop_add_fd(b->l, f1, EPOLLIN, remove_other_and_go_round, b, &b->a);
+	loop_add_fd(b->l, f2, EPOLLIN, remove_other_and_go_round, b, &b->b);
+	assert_int_equal(loop_once(b->l, 0), 0);
+	/* The first, twice in its rounds; the second, removed, never. */
+	assert_int_equal(b->hits, 3);
+	close(f1);
+	close(f2);
+}
+
+static void last_call(void *opaque)
+{
+	struct bench *b = opaque;
+
+	b->order[b->hits++] = 3;
+}
+
+static void second_call(void *opaque)
+{
+	struct bench *b = opaque;
+
+	b->order[b->hits++] = 2;
+}
+
+/* Waits for what was called before the round it is in had begun. */
+static void first_call(void *opaque)
+{
+	struct bench *b = opaque;
+
+	b->order[b->hits++] = 1;
+	loop_call(b->l, last_call, b);
+	for (int i = 0; i < 10 && b->hits < 3; i++)
+		loop_once(b->l, 0);
+	b->nested = b->hits == 3;
+}
+
+static void a_nested_round_runs_earlier_calls(void **state)
+{
+	struct bench *b = *state;
+
+	loop_call(b->l, first_call, b);
+	loop_call(b->l, second_call, b);
+	assert_int_equal(loop_once(b->l, 0), 0);
+	assert_true(b->nested);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(b->order[i], i + 1);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -208,6 +276,8 @@ int main(void)
 		T(signals_arrive_in_the_loop),
 		T(calls_cross_threads),
 		T(waiting_calls_have_run),
+		T(removal_in_a_nested_round_is_safe),
+		T(a_nested_round_runs_earlier_calls),
 	};
 #undef T
 
