@@ -105,6 +105,8 @@ static int enable(struct shadow *s, struct ring *r, struct err *e)
 	int ret;
 
 	igb_vf_read_queues(shadow_get, s, &st);
+	/* Where registers are memory, the guest's zero may not count yet. */
+	regs->head = vdev_reg_ask(s->v, shadow_reg(r, IGB_Q_HEAD));
 	regs->ctl |= IGB_DCTL_ENABLE;
 	ret = shadow_layout(s, &st, set, e);
 	if (ret == 0 && regs->head >= regs->len / IGB_DESC_SIZE)
@@ -137,9 +139,9 @@ static void on_enable(struct shadow *s, struct ring *r, uint32_t ctl)
 	}
 	/*
 	 * A tail written while the queue was off counts on some devices and
-	 * not on others; now the register says which.
+	 * not on others; now the device says which.
 	 */
-	tail = vdev_reg_read(s->v, shadow_reg(r, IGB_Q_TAIL));
+	tail = vdev_reg_ask(s->v, shadow_reg(r, IGB_Q_TAIL));
 	if (tail != r->sub && ring_submit(r, tail, &tail))
 		vdev_reg_write(s->v, shadow_reg(r, IGB_Q_TAIL), tail);
 }

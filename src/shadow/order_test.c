@@ -1,6 +1,7 @@
 /*
  * What others do at the worst instant: another vCPU before it is stopped, a
- * guest that exits while its bells are memory.
+ * guest that exits while its bells are memory, a device in another process
+ * that has not looked yet.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -169,6 +170,46 @@ static void a_read_flushes_what_was_written_to_memory(void **state)
 	end();
 }
 
+/* ---- registers that are memory ---- */
+
+/*
+ * The device looks when it is asked: heads are its own, tails of a queue that
+ * was off count for nothing.
+ */
+static void look(struct fake_pdev *fp, unsigned int bar, uint32_t off)
+{
+	if (bar != 0 || sim.dev.rx.on)
+		return;
+	fake_pdev_set(fp, IGBVF_RDH, 5);
+	fake_pdev_set(fp, IGBVF_RDT, 5);
+	sim.dev.rx.on = fake_pdev_get(fp, IGBVF_RXDCTL) & IGB_DCTL_ENABLE;
+}
+
+static void a_ring_is_followed_from_where_the_device_is(void **state)
+{
+	const struct ring *r;
+
+	begin((struct sim_opts){ 0 });
+	fake_write(&sim.fh, 0, IGBVF_RXDCTL, 0);
+	r = &sim.sh->ring[0];
+	assert_null(r->slot);
+
+	/* From here on it is in another process, its pages mapped. */
+	sim.fp->on_write = NULL;
+	assert_ptr_equal(vdev_unbind(sim.v), &sim.fp->p);
+	sim.fp->nomap[0] = 0;
+	assert_int_equal(vdev_bind(sim.v, &sim.fp->p, VDEV_SOFTWARE, NULL), 0);
+	sim.dev.rx.on = false;
+	sim.fp->on_read = look;
+	fake_write(&sim.fh, 0, IGBVF_RDH, 0);
+	fake_write(&sim.fh, 0, IGBVF_RDT, 7);
+	fake_write(&sim.fh, 0, IGBVF_RXDCTL, IGB_DCTL_ENABLE);
+	assert_non_null(r->slot);
+	assert_int_equal(r->done, 5);
+	assert_int_equal(r->sub, 5);
+	sim_fini(&sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -176,6 +217,7 @@ int main(void)
 		cmocka_unit_test(a_function_reset_keeps_what_other_vcpus_store),
 		cmocka_unit_test(an_exit_does_not_overtake_bells_in_memory),
 		cmocka_unit_test(a_read_flushes_what_was_written_to_memory),
+		cmocka_unit_test(a_ring_is_followed_from_where_the_device_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
