@@ -153,7 +153,12 @@ void shadow_tail(struct shadow *s, struct ring *r, uint32_t val)
 	/* First what it has completed: that is room for what is new. */
 	shadow_sync_locked(s);
 	if (r->tx)
-		ring_tx_head(r, vdev_reg_read(s->v, shadow_reg(r, IGB_Q_HEAD)));
+		ring_tx_head(r, vdev_reg_read(s->v, shadow_reg(r, IGB_Q_HEAD)),
+			     false);
+	/* A guest that goes by heads may know more than that shows. */
+	if (r->tx && !ring_fits(r, val))
+		ring_tx_head(r, vdev_reg_ask(s->v, shadow_reg(r, IGB_Q_HEAD)),
+			     true);
 	if (ring_submit(r, val, &tail))
 		vdev_reg_write(s->v, shadow_reg(r, IGB_Q_TAIL), tail);
 }
@@ -214,7 +219,7 @@ static bool ring_read(struct shadow *s, struct ring *r, uint32_t reg,
 		head = vdev_reg_read(s->v, shadow_reg(r, IGB_Q_HEAD));
 		shadow_sync_locked(s);
 		if (r->tx)
-			ring_tx_head(r, head);
+			ring_tx_head(r, head, false);
 		*val = ring_guest_head(r, head);
 		return true;
 	default: return false;

@@ -13,6 +13,7 @@
 #include "base/util.h"
 #include "shadow/priv.h"
 #include "shadow/sim.h"
+#include "shadow/sim_priv.h"
 
 static struct sim sim;
 
@@ -172,10 +173,18 @@ static void a_read_flushes_what_was_written_to_memory(void **state)
 
 /* ---- registers that are memory ---- */
 
-/*
- * The device looks when it is asked: heads are its own, tails of a queue that
- * was off count for nothing.
- */
+/* The device is in another process, and looks when it is asked. */
+static void map_registers(void (*looks)(struct fake_pdev *fp, unsigned int bar,
+					uint32_t off))
+{
+	sim.fp->on_write = NULL;
+	sim.fp->on_read = looks;
+	assert_ptr_equal(vdev_unbind(sim.v), &sim.fp->p);
+	sim.fp->nomap[0] = 0;
+	assert_int_equal(vdev_bind(sim.v, &sim.fp->p, VDEV_SOFTWARE, NULL), 0);
+}
+
+/* Heads are its own, tails of a queue that was off count for nothing. */
 static void look(struct fake_pdev *fp, unsigned int bar, uint32_t off)
 {
 	if (bar != 0 || sim.dev.rx.on)
@@ -194,19 +203,95 @@ static void a_ring_is_followed_from_where_the_device_is(void **state)
 	r = &sim.sh->ring[0];
 	assert_null(r->slot);
 
-	/* From here on it is in another process, its pages mapped. */
-	sim.fp->on_write = NULL;
-	assert_ptr_equal(vdev_unbind(sim.v), &sim.fp->p);
-	sim.fp->nomap[0] = 0;
-	assert_int_equal(vdev_bind(sim.v, &sim.fp->p, VDEV_SOFTWARE, NULL), 0);
+	map_registers(look);
 	sim.dev.rx.on = false;
-	sim.fp->on_read = look;
 	fake_write(&sim.fh, 0, IGBVF_RDH, 0);
 	fake_write(&sim.fh, 0, IGBVF_RDT, 7);
 	fake_write(&sim.fh, 0, IGBVF_RXDCTL, IGB_DCTL_ENABLE);
 	assert_non_null(r->slot);
 	assert_int_equal(r->done, 5);
 	assert_int_equal(r->sub, 5);
+	sim_fini(&sim);
+}
+
+/* What the device has sent; in memory it shows that later. */
+static uint32_t sent;
+
+static void show_head(struct fake_pdev *fp, unsigned int bar, uint32_t off)
+{
+	if (bar == 0 && off == IGBVF_TDH)
+		fake_pdev_set(fp, IGBVF_TDH, sent);
+}
+
+/* A driver that asks for a status each fourth packet, up to 'last'. */
+static void post(uint32_t from, uint32_t n, uint32_t last)
+{
+	for (uint32_t i = from; i < from + n; i++)
+		igb_txd_fill(sim_tx_slot(&sim, i % sim.o.ntx), sim.foreign, 60,
+			     IGB_TXD_EOP | (i % 4 == 3 && i <= last ? IGB_TXD_RS
+								    : 0));
+	fake_write(&sim.fh, 0, IGBVF_TDT, (from + n) % sim.o.ntx);
+}
+
+static void send_eight(void)
+{
+	for (uint32_t i = 3; i < 8; i += 4) {
+		union igb_desc *d = (void *)fake_pdev_dma(
+			sim.fp, sim.tx_ring + i * sizeof(*d), sizeof(*d));
+
+		__atomic_fetch_or(&d->dw[3], IGB_TXD_DD, __ATOMIC_RELEASE);
+	}
+	sent = 8;
+}
+
+/* In a full ring a head shown late looks like one far ahead. */
+static void a_head_shown_late_passes_over_no_packet(void **state)
+{
+	struct igb_vf_state st;
+	const struct ring *r;
+
+	begin((struct sim_opts){ .tight = true });
+	map_registers(show_head);
+	r = &sim.sh->ring[IGB_VF_QPAIRS];
+	sent = 0;
+	post(0, 31, UINT32_MAX);
+	assert_int_equal(ring_inflight(r), 31);
+	send_eight();
+	shadow_sync(sim.sh);
+	assert_int_equal(r->done, 8);
+	/* It is full again, and nobody has shown a head yet. */
+	post(31, 8, UINT32_MAX);
+	assert_int_equal(ring_inflight(r), 31);
+	fake_write(&sim.fh, 0, IGBVF_TDT, 7);
+	assert_int_equal(fake_read(&sim.fh, 0, IGBVF_TDH), 0);
+	assert_int_equal(r->done, 8);
+
+	assert_int_equal(shadow_drain(sim.sh, 0, &st, NULL, NULL), 0);
+	assert_int_equal(st.tx[0].head, 8);
+	assert_int_equal(st.tx[0].tail, 7);
+	sim_fini(&sim);
+}
+
+/* All of a full ring was sent, which the driver sees by the head alone. */
+static void a_driver_that_goes_by_heads_has_its_room(void **state)
+{
+	const struct ring *r;
+
+	begin((struct sim_opts){ .tight = true });
+	map_registers(show_head);
+	r = &sim.sh->ring[IGB_VF_QPAIRS];
+	post(0, 31, 7);
+	send_eight();
+	shadow_sync(sim.sh);
+	post(31, 8, 7);
+	assert_int_equal(ring_inflight(r), 31);
+	sent = 7;
+	fake_pdev_set(sim.fp, IGBVF_TDH, sent);
+	assert_int_equal(fake_read(&sim.fh, 0, IGBVF_TDH), 7);
+	post(39, 31, 7);
+	assert_int_equal(r->stats.bad, 0);
+	assert_int_equal(ring_inflight(r), 31);
+	assert_int_equal(r->sub, (39 + 31) % 32);
 	sim_fini(&sim);
 }
 
@@ -218,6 +303,8 @@ int main(void)
 		cmocka_unit_test(an_exit_does_not_overtake_bells_in_memory),
 		cmocka_unit_test(a_read_flushes_what_was_written_to_memory),
 		cmocka_unit_test(a_ring_is_followed_from_where_the_device_is),
+		cmocka_unit_test(a_head_shown_late_passes_over_no_packet),
+		cmocka_unit_test(a_driver_that_goes_by_heads_has_its_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -112,6 +112,7 @@ int ring_attach(struct ring *r, struct smem *m, struct host *h, bool full,
 	r->late = 0;
 	r->hole = 0;
 	r->settled = 0;
+	r->unseen = 0;
 	r->stalled = false;
 	r->mid = false;
 	memset(r->ctx, 0, sizeof(r->ctx));
@@ -218,10 +219,14 @@ static int check_rx(struct ring *r, const union igb_desc *d)
 	return ret;
 }
 
+bool ring_fits(const struct ring *r, uint32_t guest_tail)
+{
+	return guest_tail < r->n &&
+	       ring_inflight(r) + ring_dist(r, r->sub, guest_tail) <= r->n - 1;
+}
+
 bool ring_submit(struct ring *r, uint32_t guest_tail, uint32_t *tail)
 {
-	uint32_t count;
-
 	if (guest_tail >= r->n) {
 		r->stats.bad++;
 		log_limited(&r->limit, LOG_WARN,
@@ -230,8 +235,7 @@ bool ring_submit(struct ring *r, uint32_t guest_tail, uint32_t *tail)
 			    r->n);
 		return false;
 	}
-	count = ring_dist(r, r->sub, guest_tail);
-	if (ring_inflight(r) + count > r->n - 1) {
+	if (!ring_fits(r, guest_tail)) {
 		r->stats.bad++;
 		log_limited(&r->limit, LOG_WARN,
 			    "%s: %s queue %u: tail %u passes the head", r->name,
@@ -337,6 +341,7 @@ int ring_reconcile(struct ring *r, uint32_t head, uint32_t tail)
 			break;
 		r->done = ring_next(r, i);
 	}
+	r->unseen = ring_dist(r, head, r->done);
 
 	i = ring_before(r, r->done, 1);
 	r->mid = !r->tx && i != tail && ring_is_done(r, r->vcpu[i].qw[1]) &&

@@ -64,6 +64,7 @@ struct ring {
 	uint32_t hole;	     /* slots from 'done' the device may have lost */
 	uint64_t hole_until; /* after this, they are (now_ns) */
 	uint32_t settled;    /* slots before 'done', by ring_tx_settle() */
+	uint32_t unseen;     /* TX: slots done since a head was seen; n: many */
 	uint32_t tail;	     /* what the guest wrote last */
 	bool stalled;	     /* at a descriptor the device must not see */
 	bool mid;	     /* RX: the guest has seen a part of a frame */
@@ -122,8 +123,14 @@ bool ring_submit(struct ring *r, uint32_t guest_tail, uint32_t *tail);
 /* Pass on what is written back; returns the slots that were. */
 unsigned int ring_complete(struct ring *r);
 
-/* TX: the device's head says this much is fetched. */
-void ring_tx_head(struct ring *r, uint32_t dev_head);
+/* Whether a tail goes no further than the slots the guest has. */
+bool ring_fits(const struct ring *r, uint32_t guest_tail);
+
+/*
+ * TX: the device's head says this much is fetched.  'asked': it is the
+ * device's word; what a mapping shows may be older than 'done'.
+ */
+void ring_tx_head(struct ring *r, uint32_t dev_head, bool asked);
 
 /* What the guest may see as head; 'dev_head' is the register's value. */
 uint32_t ring_guest_head(const struct ring *r, uint32_t dev_head);

@@ -152,6 +152,7 @@ static void advance(struct ring *r, uint32_t to)
 	if (r->late)
 		r->late += by;
 	r->hole -= MIN(r->hole, by);
+	r->unseen = MIN(r->unseen + by, r->n);
 	r->stats.completed += by;
 }
 
@@ -281,18 +282,26 @@ unsigned int ring_complete(struct ring *r)
 	return n + (r->tx ? complete_tx(r) : complete_rx(r));
 }
 
-void ring_tx_head(struct ring *r, uint32_t dev_head)
+void ring_tx_head(struct ring *r, uint32_t dev_head, bool asked)
 {
-	uint32_t head, i = r->done;
+	uint32_t head, ahead, i = r->done;
 
 	if (dev_head >= r->n || r->wb)
 		return;
 	head = ring_guest_index(r, dev_head);
-	if (ring_dist(r, i, head) > ring_inflight(r))
+	ahead = ring_dist(r, i, head);
+	if (ahead > ring_inflight(r))
+		return;
+	/*
+	 * Shown late, it may lie behind what has been written back since one
+	 * was seen last.  In a full ring that looks like far ahead.
+	 */
+	if (!asked && ahead + r->unseen >= r->n)
 		return;
 	while (i != head && !(r->slot[i].flags & RING_RS))
 		i = ring_next(r, i);
 	advance(r, packet_end(r, i));
+	r->unseen = 0;
 }
 
 uint32_t ring_guest_head(const struct ring *r, uint32_t dev_head)

@@ -26,7 +26,7 @@ static void drain_tx(struct shadow *s, uint64_t budget_ns)
 				vdev_reg_ask(s->v, shadow_reg(r, IGB_Q_HEAD));
 
 			ring_complete(r);
-			ring_tx_head(r, head);
+			ring_tx_head(r, head, true);
 			if (r->done == r->sub || now_ns() - start >= budget_ns)
 				break;
 			nanosleep(&pause, NULL);
