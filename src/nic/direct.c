@@ -52,9 +52,11 @@ static const uint8_t ring[] = { IGB_Q_BAL,  IGB_Q_BAH,	IGB_Q_LEN,
 
 /*
  * All that a guest can write, numbered in the order drivers write it, so
- * that a set of them is a bit mask.  A ring is a queue's one direction.
+ * that a set of them is a bit mask.  A ring is a queue's one direction; all
+ * that receive come first, for a word that is sent may tell of room in any.
  */
-#define RINGS	   4u
+#define RX_RINGS   2u
+#define RINGS	   (2 * RX_RINGS)
 #define RING_REGS  (ARRAY_SIZE(ring) + 1) /* and the compact head */
 #define RING(r)	   (ARRAY_SIZE(page0) + (r)*RING_REGS)
 #define RING_DCTL  (ARRAY_SIZE(ring) - 1)
@@ -150,7 +152,12 @@ void nic_publish_all(struct nic *nic, unsigned int vf)
 
 static unsigned int ring_of(bool tx, unsigned int local)
 {
-	return 2 * local + tx;
+	return (tx ? RX_RINGS : 0) + local;
+}
+
+static bool is_tx(unsigned int r)
+{
+	return r >= RX_RINGS;
 }
 
 static void add_reg(struct nic *nic, unsigned int reg, uint32_t off)
@@ -164,18 +171,21 @@ void nic_direct_init(struct nic *nic)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(page0); i++)
 		add_reg(nic, i, page0[i]);
-	for (unsigned int r = 0; r < 2 * nic->m->queues_per_vf; r++) {
-		bool tx = r & 1;
+	for (unsigned int r = 0; r < RINGS; r++) {
+		unsigned int local = r % RX_RINGS;
+		bool tx = is_tx(r);
 
+		if (local >= nic->m->queues_per_vf)
+			continue;
 		for (unsigned int i = 0; i < ARRAY_SIZE(ring); i++)
 			add_reg(nic, RING(r) + i,
-				ring_off(tx, r / 2) + ring[i]);
-		add_reg(nic, TAIL(r), ring_off(tx, r / 2) + IGB_Q_TAIL);
+				ring_off(tx, local) + ring[i]);
+		add_reg(nic, TAIL(r), ring_off(tx, local) + IGB_Q_TAIL);
 		if (!nic->conf.compact)
 			continue;
 		add_reg(nic, RING(r) + ARRAY_SIZE(ring),
-			compact_off(tx, r / 2, false));
-		add_reg(nic, TAIL(r) + 1, compact_off(tx, r / 2, true));
+			compact_off(tx, local, false));
+		add_reg(nic, TAIL(r) + 1, compact_off(tx, local, true));
 	}
 }
 
@@ -233,9 +243,9 @@ static bool take(struct nic *nic, unsigned int vf, const struct look *k,
 static void queue_ctl(struct nic *nic, unsigned int vf, unsigned int r,
 		      uint32_t v)
 {
-	unsigned int q = nic_vf_queue(nic, vf, r / 2);
+	unsigned int q = nic_vf_queue(nic, vf, r % RX_RINGS);
 
-	if (r & 1)
+	if (is_tx(r))
 		nic_txq_write(nic, q, IGB_Q_DCTL, v);
 	else
 		nic_rxq_write(nic, q, IGB_Q_DCTL, v);

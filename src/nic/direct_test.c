@@ -255,6 +255,54 @@ static void tail_is_never_seen_before_its_enable(void **state)
 	fx_destroy(x);
 }
 
+/*
+ * A word on one queue that there is room on another: the buffers come before
+ * it, whichever pair they are of.
+ */
+static void *poll_tails(void *arg)
+{
+	struct poller *p = arg;
+	struct nic *nic = p->x->nic;
+	const struct nic_queue *tx = &nic->tx[nic_vf_queue(nic, 0, 0)].q;
+	const struct nic_queue *rx = &nic->rx[nic_vf_queue(nic, 0, 1)].q;
+
+	while (!p->stop) {
+		uint32_t was = tx->tail;
+
+		nic_direct_sync(nic, 0);
+		p->requests += tx->tail != was;
+		p->orphans += tx->tail > rx->tail;
+	}
+	return NULL;
+}
+
+static void word_is_never_seen_before_its_buffers(void **state)
+{
+	struct fx *x = up(NIC_DIRECT_DEFAULT, false);
+	volatile uint32_t *p = bar0(x, 0);
+	uint32_t rx1 = IGBVF_QUEUE_STRIDE;
+	struct poller poller = { .x = x };
+
+	p[IGBVF_TDLEN / 4] = 0x8000 * 16 - 128;
+	p[(IGBVF_RDLEN + rx1) / 4] = 0x8000 * 16 - 128;
+	p[IGBVF_TXDCTL / 4] = IGB_DCTL_ENABLE;
+	p[(IGBVF_RXDCTL + rx1) / 4] = IGB_DCTL_ENABLE;
+	settle(x);
+	assert_int_equal(
+		pthread_create(&poller.thread, NULL, poll_tails, &poller), 0);
+	for (unsigned int i = 1; i < ROUNDS; i++) {
+		p[(IGBVF_RDT + rx1) / 4] = i;
+		p[IGBVF_TDT / 4] = i;
+		for (unsigned int k = 0; k < i % 64; k++)
+			__builtin_ia32_pause();
+	}
+	stop(&poller);
+	assert_true(poller.requests > 1);
+	assert_int_equal(poller.orphans, 0);
+	munmap((void *)p, 0x4000);
+	fx_destroy(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,6 +312,7 @@ int main(void)
 		cmocka_unit_test(compact_layout),
 		cmocka_unit_test(request_is_never_seen_before_its_reset),
 		cmocka_unit_test(tail_is_never_seen_before_its_enable),
+		cmocka_unit_test(word_is_never_seen_before_its_buffers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
