@@ -198,11 +198,14 @@ int shadow_poll_start(struct shadow *s)
 	if (s->opts.poll_ns == SHADOW_POLL_OFF)
 		return 0;
 	shadow_poll_stop(s);
+	/* Engaged already: the guest rings, and somebody may ask. */
+	vdev_lock(s->v);
 	p->interval = MAX(LONGEST_NS / 8, shortest(s));
 	p->irqs = 0;
 	p->looked = now_ns();
 	p->rated = p->looked;
 	p->tails = s->tails;
+	vdev_unlock(s->v);
 	p->stop = false;
 	ret = -pthread_create(&p->thread, NULL, poll_main, s);
 	p->started = ret == 0;
