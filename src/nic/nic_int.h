@@ -76,11 +76,32 @@ struct nic_queue {
 	uint8_t local; /* 0 or 1: which one of its VF */
 };
 
+/*
+ * Waiting for somebody who takes nothing.  Only time in which we look counts:
+ * a NIC that had no core must not find that the other stood still.
+ */
+struct nic_patience {
+	uint64_t looked; /* last; 0: nobody waits */
+	uint64_t waited; /* ns */
+	bool gone;	 /* in vain: no more until something moves */
+};
+
+static inline bool nic_waits(struct nic_patience *p, uint64_t now,
+			     uint64_t limit)
+{
+	if (p->gone)
+		return false;
+	if (p->looked)
+		p->waited += MIN(now - p->looked, limit / 4);
+	p->looked = now;
+	p->gone = p->waited >= limit;
+	return !p->gone;
+}
+
 struct nic_rxq {
 	struct nic_queue q;
 	uint32_t srrctl, rqdpc, dvmolr;
-	uint64_t full_since; /* a sender waits; 0: none does */
-	bool dead;	     /* waited in vain: drop until it moves */
+	struct nic_patience full; /* of senders */
 };
 
 struct nic_txq {
@@ -150,8 +171,7 @@ struct nic {
 
 	const struct nic_wire_ops *wire;
 	void *wire_opaque;
-	uint64_t wire_full_since;
-	bool wire_dead;
+	struct nic_patience wire_full;
 	nic_vfs_fn vfs_fn;
 	void *vfs_opaque;
 

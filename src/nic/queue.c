@@ -115,10 +115,8 @@ void nic_rxq_write(struct nic *nic, unsigned int i, uint32_t off, uint32_t v)
 		break;
 	default: common_write(nic, &r->q, off, v);
 	}
-	if (r->q.on != was_on) {
-		r->full_since = 0;
-		r->dead = false;
-	}
+	if (r->q.on != was_on)
+		r->full = (struct nic_patience){ 0 };
 }
 
 uint32_t nic_txq_read(struct nic *nic, unsigned int i, uint32_t off)
@@ -162,8 +160,7 @@ void nic_rxq_reset(struct nic *nic, unsigned int i)
 	common_reset(&r->q);
 	r->q.dctl = 1u << IGB_DCTL_WTHRESH_SHIFT;
 	r->srrctl = 0x00000400u;
-	r->full_since = 0;
-	r->dead = false;
+	r->full = (struct nic_patience){ 0 };
 }
 
 /* Head write-back addresses stay: no reset of a VF clears them. */

@@ -37,8 +37,7 @@ bool nic_rx_room(struct nic *nic, struct nic_rxq *r, uint32_t len, bool *wait)
 	if (available(&r->q) < need)
 		nic_direct_tail(nic, &r->q, false);
 	if (available(&r->q) >= need) {
-		r->full_since = 0;
-		r->dead = false;
+		r->full = (struct nic_patience){ 0 };
 		return true;
 	}
 	/*
@@ -46,13 +45,8 @@ bool nic_rx_room(struct nic *nic, struct nic_rxq *r, uint32_t len, bool *wait)
 	 * up its sender, for a time: a VM that has stopped must not stop the
 	 * others.
 	 */
-	if (!(r->srrctl & IGB_SRRCTL_DROP_EN) &&
-	    !(REG(nic, IGB_QDE) >> i & 1) && !r->dead) {
-		if (!r->full_since)
-			r->full_since = nic->now;
-		*wait = nic->now - r->full_since < RX_WAIT_NS;
-		r->dead = !*wait;
-	}
+	if (!(r->srrctl & IGB_SRRCTL_DROP_EN) && !(REG(nic, IGB_QDE) >> i & 1))
+		*wait = nic_waits(&r->full, nic->now, RX_WAIT_NS);
 	if (!*wait) {
 		r->rqdpc++;
 		nic->counts.no_buffer++;

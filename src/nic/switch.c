@@ -280,20 +280,15 @@ static int to_wire(struct nic *nic, const struct nic_frame *f)
 		return 0;
 	}
 	ret = nic->wire->send(nic->wire_opaque, f->data, f->len);
-	if (ret == -EAGAIN && !nic->wire_dead) {
-		/* As a receiver that stands still: wait, but not for ever. */
-		if (!nic->wire_full_since)
-			nic->wire_full_since = nic->now;
-		if (nic->now - nic->wire_full_since < WIRE_WAIT_NS)
-			return ret;
-		nic->wire_dead = true;
-	}
+	/* As a receiver that stands still: wait, but not for ever. */
+	if (ret == -EAGAIN &&
+	    nic_waits(&nic->wire_full, nic->now, WIRE_WAIT_NS))
+		return ret;
 	if (ret) {
 		nic->counts.wire_lost++;
 		return 0;
 	}
-	nic->wire_full_since = 0;
-	nic->wire_dead = false;
+	nic->wire_full = (struct nic_patience){ 0 };
 	nic->counts.wire_out++;
 	nic_stat(nic, IGB_GPTC, 1);
 	nic_stat(nic, IGB_TPT, 1);
