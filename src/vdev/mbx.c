@@ -96,11 +96,13 @@ static void answered(void *opaque, const struct pf_verdict *verdict)
 {
 	struct mbx_ask *a = opaque;
 	struct vdev_mbx *m = a->m;
-	uint64_t cookie = a->cookie;
-	bool refused = a->refused;
+	uint64_t cookie;
+	bool refused;
 
-	a->cookie = 0;
 	vdev_lock(m->v);
+	cookie = a->cookie;
+	refused = a->refused;
+	a->cookie = 0;
 	/* The guest, or a reset, may have gone on meanwhile. */
 	if (m->st == ST_ASKED && cookie == m->cookie) {
 		m->verdict = *verdict;
@@ -122,10 +124,12 @@ void mbx_ask_port(struct vdev_mbx *m)
 	if (m->st != ST_ASKED || !m->cookie)
 		return;
 	for (unsigned int i = 0; i < MBX_ASKS && !a; i++) {
-		if (m->ask[i].cookie == m->cookie)
+		struct mbx_ask *at = &m->ask[m->asking][i];
+
+		if (at->cookie == m->cookie)
 			return; /* is being asked */
-		if (!m->ask[i].cookie)
-			a = &m->ask[i];
+		if (!at->cookie)
+			a = at;
 	}
 	if (a) {
 		*a = (struct mbx_ask){ .m = m, .cookie = m->cookie };
@@ -289,9 +293,14 @@ int vdev_mbx_set_port(struct vdev_mbx *m, struct pf_port *port)
 
 	vdev_lock(m->v);
 	unlisten_port(m);
-	/* Answers of the old port will not come any more. */
+	/*
+	 * What the old port was asked it may still answer, until it is closed:
+	 * into slots of its own, where nobody waits.
+	 */
 	for (unsigned int i = 0; i < MBX_ASKS; i++)
-		m->ask[i].cookie = 0;
+		m->ask[m->asking][i].cookie = 0;
+	if (port)
+		m->asking = !m->asking;
 	m->conf.port = port;
 	if (m->st == ST_ASKED)
 		mbx_later(m, mbx_ask_port);

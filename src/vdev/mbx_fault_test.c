@@ -269,6 +269,29 @@ static void quiesced_while_asked(void **s)
 	stop(b);
 }
 
+/* Asked of one PF driver, then of another: the first speaks for its VF. */
+static void another_ports_answer_is_not_taken(void **s)
+{
+	static const struct pf_verdict no;
+	struct odd_port o, other;
+	struct bench *b = start_odd(&o);
+	struct vm *vm = &b->vm[0];
+
+	reset_is_over(&o, vm);
+	ring(&o, vm, MBX_SET_VLAN | 1 << MBX_INFO_SHIFT);
+	other = (struct odd_port){ .p = o.p };
+	vm->port = &other.p;
+	assert_int_equal(vdev_mbx_set_port(vm->m, &other.p), 0);
+	spin(b);
+	assert_int_equal(other.asks, 1);
+	o.done(o.opaque, &granted);
+	assert_string_equal(vdev_mbx_state_name(vm->m), "asked");
+	other.done(other.opaque, &no);
+	assert_true(g_read(vm, IGBVF_VMBMEM) & MBX_NACK);
+	assert_int_equal(counts(vm).refused, 1);
+	stop(b);
+}
+
 /* The guest rings and goes away: direct again by itself. */
 static void a_guest_that_never_acks(void **s)
 {
@@ -382,6 +405,7 @@ int main(void)
 		cmocka_unit_test(a_question_ends_at_once),
 		cmocka_unit_test(bits_are_consumed),
 		cmocka_unit_test(quiesced_while_asked),
+		cmocka_unit_test(another_ports_answer_is_not_taken),
 		cmocka_unit_test(a_guest_that_never_acks),
 		cmocka_unit_test(a_trap_that_fails),
 		cmocka_unit_test(a_guest_that_writes_anything),

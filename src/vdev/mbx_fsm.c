@@ -427,8 +427,8 @@ static enum mbx_st no_verdict(struct vdev_mbx *m)
 	m->counts.timeouts++;
 	/* A driver that hung and goes on may grant it yet. */
 	for (unsigned int i = 0; i < MBX_ASKS; i++)
-		if (m->cookie && m->ask[i].cookie == m->cookie)
-			m->ask[i].refused = true;
+		if (m->cookie && m->ask[m->asking][i].cookie == m->cookie)
+			m->ask[m->asking][i].refused = true;
 	m->cookie = 0;
 	/* There the guest's own time-out is the one that counts. */
 	return m->conf.mode == VDEV_MBX_KERNEL ? finish(m) : refuse(m);

@@ -87,8 +87,10 @@ struct vdev_mbx {
 	bool hw_msg; /* mode kernel: mem holds the PF's own message */
 
 	struct mbx_state state; /* what was granted */
-	struct mbx_ask ask[MBX_ASKS];
-	uint64_t cookie; /* of the question that counts */
+	/* A port swapped out may still answer: the other has its own. */
+	struct mbx_ask ask[2][MBX_ASKS];
+	unsigned int asking; /* index of the port's that counts */
+	uint64_t cookie;     /* of the question that counts */
 	struct pf_verdict verdict;
 
 	struct loop_source *timer;
