@@ -356,7 +356,7 @@ void nic_direct_tail(struct nic *nic, struct nic_queue *q, bool tx)
 	take(nic, vf, &k, TAIL(r) + 1);
 }
 
-static void publish_head(struct nic *nic, struct nic_queue *q, bool tx)
+void nic_publish_head(struct nic *nic, struct nic_queue *q, bool tx)
 {
 	if (!q->head_moved)
 		return;
@@ -369,8 +369,8 @@ static void publish_head(struct nic *nic, struct nic_queue *q, bool tx)
 void nic_publish_moved(struct nic *nic)
 {
 	for (unsigned int i = 0; i < nic->m->queues; i++) {
-		publish_head(nic, &nic->rx[i].q, false);
-		publish_head(nic, &nic->tx[i].q, true);
+		nic_publish_head(nic, &nic->rx[i].q, false);
+		nic_publish_head(nic, &nic->tx[i].q, true);
 	}
 }
 

@@ -148,6 +148,61 @@ static void compact_layout(void **state)
 	}
 }
 
+/* What the page shows of a head at the moment of its interrupt. */
+static struct {
+	const volatile uint32_t *head;
+	uint32_t seen;
+	unsigned int irqs;
+} handler;
+
+static void on_irq(void *opaque, enum nic_irq kind, unsigned int vector)
+{
+	handler.seen = *handler.head;
+	handler.irqs++;
+}
+
+/* A driver that goes by heads looks when it is told to, and not again. */
+static void heads_are_shown_before_their_interrupts(void **state)
+{
+	struct fx *x = up(NIC_DIRECT_DEFAULT, false);
+	volatile uint32_t *p = bar0(x, 0);
+	struct nic_fn *fn = &x->nic->fn[V0];
+	struct nic_host_ops ops = *fn->ops;
+	uint8_t to[6], from[6], frame[64];
+	struct fx_ring rx, tx;
+
+	ops.irq = on_irq;
+	nic_attach(x->nic, V0, &ops, fn->opaque);
+	fx_tx_ring(x, &tx, V0, 0);
+	fx_rx_ring(x, &rx, V0, 0, IGB_SRRCTL_ONEBUF | 2);
+	fx_wr(x, V0, IGBVF_IVAR0, (1u | IGB_IVAR_VALID) << 8 | IGB_IVAR_VALID);
+	fx_wr(x, V0, IGBVF_EIAC, 3);
+	fx_wr(x, V0, IGBVF_EIMS, 2);
+	fx_mac(from, 0);
+	fx_mac(to, 1);
+	fx_frame(frame, to, from, 60);
+	handler.head = &p[IGBVF_TDH / 4];
+	for (uint32_t i = 1; i < 4; i++) {
+		fx_send(x, &tx, frame, 60, IGB_TXD_EOP, 0);
+		nic_poll(x->nic);
+		assert_int_equal(handler.irqs, i);
+		assert_int_equal(handler.seen, i);
+	}
+
+	/* And those of frames that come in. */
+	fx_wr(x, V0, IGBVF_EIMC, 2);
+	fx_wr(x, V0, IGBVF_EIMS, 1);
+	handler.head = &p[IGBVF_RDH / 4];
+	fx_tx_ring(x, &tx, NIC_VF(1), 0);
+	fx_frame(frame, from, to, 60);
+	fx_send(x, &tx, frame, 60, IGB_TXD_EOP, 0);
+	nic_poll(x->nic);
+	assert_int_equal(handler.irqs, 4);
+	assert_int_equal(handler.seen, 1);
+	munmap((void *)p, 0x4000);
+	fx_destroy(x);
+}
+
 /* ---- a guest on another CPU ---- */
 
 #define ROUNDS 20000
@@ -310,6 +365,7 @@ int main(void)
 		cmocka_unit_test(reprogramming_unseen_disable),
 		cmocka_unit_test(page_of_a_reset_vf),
 		cmocka_unit_test(compact_layout),
+		cmocka_unit_test(heads_are_shown_before_their_interrupts),
 		cmocka_unit_test(request_is_never_seen_before_its_reset),
 		cmocka_unit_test(tail_is_never_seen_before_its_enable),
 		cmocka_unit_test(word_is_never_seen_before_its_buffers),

@@ -272,7 +272,8 @@ unsigned int nic_direct_poll(struct nic *nic);
 /* Show the VF's current value of a register in its page. */
 void nic_publish(struct nic *nic, unsigned int vf, uint32_t off);
 void nic_publish_all(struct nic *nic, unsigned int vf);
-/* Heads and statistics that moved in this batch. */
+/* A head, if it has moved; all that have in this batch. */
+void nic_publish_head(struct nic *nic, struct nic_queue *q, bool tx);
 void nic_publish_moved(struct nic *nic);
 /* Guest writes not seen yet, before an access by message. */
 void nic_direct_sync(struct nic *nic, unsigned int vf);

@@ -277,6 +277,7 @@ unsigned int nic_tx_run(struct nic *nic, struct nic_txq *t, unsigned int max)
 	}
 	if (t->q.cause) {
 		t->q.cause = false;
+		nic_publish_head(nic, &t->q, true);
 		nic_raise_queue(nic, &t->q, true);
 	}
 	return n;
