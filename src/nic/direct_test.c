@@ -215,6 +215,22 @@ struct poller {
 };
 
 /*
+ * After each look, for the guest goes on as soon as its request was taken:
+ * a second one may find the next reset, and its request not yet.
+ */
+static void judge(struct poller *p)
+{
+	struct nic *nic = p->x->nic;
+
+	if (!(REG(nic, IGB_MBVFICR) & 1))
+		return;
+	p->requests++;
+	p->orphans += !(REG(nic, IGB_VFLRE) & 1);
+	REG(nic, IGB_MBVFICR) = 0;
+	REG(nic, IGB_VFLRE) = 0;
+}
+
+/*
  * Goes round as the NIC's thread does.  A guest's request for a reset that
  * is seen before the reset itself would let the PF enable a VF that is
  * reset right after: a driver with a link that never receives anything.
@@ -222,17 +238,12 @@ struct poller {
 static void *poll(void *arg)
 {
 	struct poller *p = arg;
-	struct nic *nic = p->x->nic;
 
 	while (!p->stop) {
-		nic_poll(nic);
-		nic_direct_sync(nic, 0); /* each time at everything */
-		if (!(REG(nic, IGB_MBVFICR) & 1))
-			continue;
-		p->requests++;
-		p->orphans += !(REG(nic, IGB_VFLRE) & 1);
-		REG(nic, IGB_MBVFICR) = 0;
-		REG(nic, IGB_VFLRE) = 0;
+		nic_poll(p->x->nic);
+		judge(p);
+		nic_direct_sync(p->x->nic, 0); /* each time at everything */
+		judge(p);
 	}
 	return NULL;
 }
