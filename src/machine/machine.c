@@ -223,6 +223,22 @@ int machine_start(struct machine *m, struct err *e)
 	return 0;
 }
 
+int machine_claim(struct machine *m, const char *what, struct err *e)
+{
+	/* One that is still arriving is the arrival's. */
+	if (!machine_running(m))
+		return err_set(e, -ENODATA, "no VM runs here");
+	if (m->claimed)
+		return err_set(e, -EBUSY, "%s is going on", m->claimed);
+	m->claimed = what;
+	return 0;
+}
+
+void machine_unclaim(struct machine *m)
+{
+	m->claimed = NULL;
+}
+
 static int reboot(struct machine *m)
 {
 	struct err e = { 0 };

@@ -99,6 +99,15 @@ struct machine_dev *machine_dev(struct machine *m, unsigned int i);
 json_t *machine_status(struct machine *m);
 
 /*
+ * Whoever moves the machine or a device of it has it for himself: both
+ * shadow, pause and release, and each would undo what the other relies on.
+ * -EBUSY with what is going on, -ENODATA if no VM runs; 'what' is a literal,
+ * "a migration".
+ */
+int machine_claim(struct machine *m, const char *what, struct err *e);
+void machine_unclaim(struct machine *m);
+
+/*
  * Others hang on to build and unbuild (mailbox, shadow, migration): built()
  * after all devices are there and before the VM starts, in the order added;
  * unbuild() before the devices go, in reverse; status() adds what is theirs.

@@ -81,6 +81,7 @@ static void clear(struct move *mv)
 	mv->source = NULL;
 	mv->tls = NULL;
 	mv->call = NULL;
+	machine_unclaim(mv->m);
 }
 
 static void end_check(struct move *mv)
@@ -297,10 +298,15 @@ static int begin(struct move *mv, struct ctl_call *c, const json_t *params,
 		if (ret < 0)
 			return ret;
 	}
-	mv->measure = json_is_true(json_object_get(params, "measure"));
-	ret = open_source(mv, params, e);
+	ret = machine_claim(mv->m, "a migration", e);
 	if (ret < 0)
 		return ret;
+	mv->measure = json_is_true(json_object_get(params, "measure"));
+	ret = open_source(mv, params, e);
+	if (ret < 0) {
+		machine_unclaim(mv->m);
+		return ret;
+	}
 	mv->call = c;
 	mv->check_only = check_only;
 	mv->told = true;

@@ -24,6 +24,7 @@ struct machine {
 	struct machine_part part[PARTS_MAX];
 	unsigned int nparts, nbuilt; /* built: of the parts */
 	bool started, quit;
+	const char *claimed; /* by what; NULL: free */
 	int status;
 	uint64_t started_ns;
 	unsigned int boots;

@@ -159,6 +159,7 @@ static void in_loop_ended(void *opaque)
 				    (json_int_t)r->quiesce_ns, "outage_ns",
 				    (json_int_t)r->outage_ns));
 	r->active = false;
+	machine_unclaim(r->m);
 }
 
 static void *work(void *opaque)
@@ -186,19 +187,16 @@ static struct machine_dev *find(struct machine *m, const char *name)
 	return NULL;
 }
 
-static int do_rebind(void *opaque, struct ctl_call *c, const json_t *params,
-		     json_t **result, struct err *e)
+static int begin(struct rebind *r, struct ctl_call *c, const json_t *params,
+		 struct err *e)
 {
 	/* Who asks for another VF by name means it, software or not. */
 	static const struct mig_policy policy = { .fallback_software = true };
 	const char *spec = json_string_value(json_object_get(params, "vf"));
 	const char *name = json_string_value(json_object_get(params, "device"));
-	struct rebind *r = opaque;
 	struct mig_device have, offer;
 	int ret;
 
-	if (r->active)
-		return err_set(e, -EBUSY, "a rebind is going on");
 	if (!spec)
 		return err_set(e, -EINVAL, "vf: a spec is needed");
 	r->dev = machine_vm(r->m) ? find(r->m, name) : NULL;
@@ -242,6 +240,20 @@ static int do_rebind(void *opaque, struct ctl_call *c, const json_t *params,
 		return err_sys(e, ret, "starting the rebind");
 	}
 	return CTL_LATER;
+}
+
+static int do_rebind(void *opaque, struct ctl_call *c, const json_t *params,
+		     json_t **result, struct err *e)
+{
+	struct rebind *r = opaque;
+	int ret = machine_claim(r->m, "a rebind", e);
+
+	if (ret < 0)
+		return ret;
+	ret = begin(r, c, params, e);
+	if (ret != CTL_LATER)
+		machine_unclaim(r->m);
+	return ret;
 }
 
 static const struct ctl_method methods[] = {

@@ -277,6 +277,32 @@ def cancel(rig):
     clean(inc, peer)
 
 
+def one_at_a_time(rig):
+    """Neither a rebind during a migration, nor either of a VM that arrives."""
+    a, b, vm, peer = pair(rig)
+    inc = b.receive("mover", vf=0)
+    d = During(a, inc, more=("--bandwidth", "16M"))
+    d.at("pre-copy")
+    p = rig.pagurus("rebind", "--dir", a.dir, "--vf", a.vf(2), "mover")
+    check("no rebind during it", p.returncode == 1 and
+          "a migration is going on" in p.stderr, (p.returncode, p.stderr))
+    p = rig.pagurus("rebind", "--dir", b.dir, "--vf", b.vf(2), "mover")
+    check("nor where it arrives", p.returncode == 1 and
+          "no VM runs here" in p.stderr, (p.returncode, p.stderr))
+    p = rig.pagurus("migrate", "--dir", b.dir, "--json", "mover",
+                    "unix:" + os.path.join(rig.dir, "nobody"))
+    check("nor does it go on from there", p.returncode != 0 and
+          "no VM runs here" in p.stdout + p.stderr, (p.stdout, p.stderr))
+    rc, r, err = d.end()
+    check("it moves all the same", rc == 0, (rc, r, err))
+    flows(inc, peer)
+    p = rig.pagurus("rebind", "--dir", b.dir, "--vf", b.vf(2), "mover")
+    check("and then it may", p.returncode == 0, p.stderr)
+    flows(inc, peer)
+    direct(b, "mover")
+    clean(inc, peer)
+
+
 def runs_once(vm, inc):
     """Exactly one of them is a machine."""
     alive = [p.name for p in (vm, inc) if p.alive()]
@@ -460,6 +486,7 @@ def rebind(rig):
 
 CASES = [there_and_back, with_interrupts, a_report_of_three_parts,
          gone_at_once, over_tls, a_check_moves_nothing, announced, cancel,
+         one_at_a_time,
          kill_destination, kill_source, kill_pf, kill_destination_nic,
          spoiled_stream, other_generation, rebind]
 
