@@ -257,13 +257,21 @@ static void a_driver_comes_up(void **state)
 	tear_down(&s);
 }
 
-/* Say it, and wait for its answer, which must not have come before. */
+/*
+ * Say it, and wait for its answer, which must not have come before; as long
+ * as it gets somewhere, for on a busy machine thousands of messages take long.
+ */
 static void command(struct scene *s, unsigned int g, const char *line,
 		    const char *answer)
 {
+	uint64_t seen;
+
 	world_say(&s->w, g, line);
-	if (world_says(&s->w, g, answer, PATIENCE_MS))
-		return;
+	do {
+		seen = counts(s, g).exchanges;
+		if (world_says(&s->w, g, answer, PATIENCE_MS))
+			return;
+	} while (counts(s, g).exchanges != seen);
 	world_dump(&s->w, g);
 	fail_msg("guest %u: no '%s'", g, answer);
 }
@@ -295,6 +303,8 @@ static void nothing_is_intercepted_between(void **state)
 	assert_int_equal(vdev_trap(s.w.g[0].v, 0, 0, VDEV_TRAP_STATS), 0);
 	command(&s, 0, "hammer 1000", "O hammer 1000 ");
 	assert_int_equal(vdev_untrap(s.w.g[0].v, 0, 0, VDEV_TRAP_STATS), 0);
+	/* One access may have been on its way out; after this it is back. */
+	command(&s, 0, "hammer 1", "O hammer 1 ");
 	vdev_get_counts(s.w.g[0].v, &after);
 	assert_true(after.mbx_page - before.mbx_page >= 1000);
 	before = after;

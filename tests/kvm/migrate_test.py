@@ -281,7 +281,7 @@ def one_at_a_time(rig):
     """Neither a rebind during a migration, nor either of a VM that arrives."""
     a, b, vm, peer = pair(rig)
     inc = b.receive("mover", vf=0)
-    d = During(a, inc, more=("--bandwidth", "16M"))
+    d = During(a, inc, more=("--bandwidth", "8M"))
     d.at("pre-copy")
     p = rig.pagurus("rebind", "--dir", a.dir, "--vf", a.vf(2), "mover")
     check("no rebind during it", p.returncode == 1 and
