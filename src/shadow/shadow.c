@@ -476,7 +476,7 @@ int shadow_engage(struct shadow *s, uint32_t queues, struct err *e)
 	if (!vdev_pdev(s->v))
 		ret = err_set(e, -ENODEV, "%s: no device behind it to shadow",
 			      vdev_name(s->v));
-	else if (!queues)
+	else if (!queues && !s->leave)
 		ret = err_set(e, -EALREADY, "%s: shadowed already",
 			      vdev_name(s->v));
 	else if (s->drained)

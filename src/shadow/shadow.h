@@ -59,8 +59,9 @@ void shadow_set_shared(struct shadow *s, bool shared);
 /*
  * Engage 'queues' (IGB_RXQ | IGB_TXQ bits; IGB_ALLQ in most uses) on the
  * live device.  A queue that is off now is followed from its next enable.
- * Pauses the vCPUs for the split only.  -EALREADY, -ENODEV (no pdev),
- * -EOPNOTSUPP (a layout that cannot be kept in step; the text says which).
+ * Pauses the vCPUs for the split only.  What was to leave by itself stays.
+ * -EALREADY, -ENODEV (no pdev), -EOPNOTSUPP (a layout that cannot be kept in
+ * step; the text says which).
  * On failure everything is as before.
  *
  * Every page the device wrote *after* this returns is reported; what it

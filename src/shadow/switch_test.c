@@ -207,6 +207,42 @@ static void an_offset_ends_with_a_ring_reset(void **state)
 	sim_fini(b);
 }
 
+/* One that wants to leave, of whose queues all are engaged, moves on. */
+static void an_offset_moves_on(void **state)
+{
+	const uint32_t on = IGB_RXQ(0) | IGB_TXQ(0);
+	struct sim_opts o = { .seed = 3,
+			      .nrx = 32,
+			      .ntx = 32,
+			      .refuse_heads = true,
+			      .shadow.poll_ns = SHADOW_POLL_OFF };
+	struct sim *a = &host[0], *b = &host[1];
+	struct shadow_drain d;
+
+	assert_int_equal(sim_init(a, &o), 0);
+	sim_guest_up(a);
+	sim_guest_post(a, o.nrx);
+	engage(a);
+	load(a, 50);
+	assert_int_equal(sim_init(b, &o), 0);
+	assert_int_equal(sim_move(a, b, &d), 0);
+	sim_fini(a);
+	assert_int_equal(shadow_engaged(b->sh), on);
+	assert_int_equal(shadow_engage(b->sh, on, NULL), 0);
+	assert_int_equal(shadow_engage(b->sh, on, NULL), -EALREADY);
+
+	/* Nothing is left that holds it, but somebody wants it to stay. */
+	sim_guest_down(b);
+	assert_int_equal(shadow_engaged(b->sh), on);
+	sim_guest_up(b);
+	sim_guest_post(b, o.nrx);
+	load(b, 50);
+	assert_int_equal(shadow_release(b->sh, NULL), 0);
+	sim_settle(b);
+	no_fault(b, "direct");
+	sim_fini(b);
+}
+
 /* A cancelled switch-over leaves a device that was never reset. */
 static void undrain_resets_nothing(void **state)
 {
@@ -323,6 +359,7 @@ int main(void)
 		cmocka_unit_test(moves_with_heads),
 		cmocka_unit_test(moves_with_offsets),
 		cmocka_unit_test(an_offset_ends_with_a_ring_reset),
+		cmocka_unit_test(an_offset_moves_on),
 		cmocka_unit_test(undrain_resets_nothing),
 		cmocka_unit_test(undrain_takes_back_what_was_assumed),
 		cmocka_unit_test(a_drained_device_stays_off_the_bus),
