@@ -34,7 +34,10 @@ int source_round(struct mig_source *s, struct err *e)
 			(todo - MIN(todo, sender_pages_done(s->sender)))
 			<< PAGE_SHIFT;
 		source_report(s);
-		ret = source_hurry(s, e);
+		/* A cap may have the senders sleep for long. */
+		ret = source_cancelled(s, e);
+		if (ret == 0)
+			ret = source_hurry(s, e);
 		if (ret < 0)
 			return ret;
 	}
