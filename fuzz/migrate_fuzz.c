@@ -1,4 +1,4 @@
-// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/place.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/sender.c src/migrate/source.c src/migrate/source_handover.c src/migrate/source_rounds.c src/migrate/source_switch.c src/migrate/source_watch.c src/migrate/stream.c src/migrate/tls.c src/migrate/traffic.c src/migrate/verify.c fuzz/peer.c libs: ssl crypto zstd xxhash jansson
+// sources: src/base/bitmap.c src/base/err.c src/base/log.c src/base/sock.c src/base/wire.c src/migrate/chan.c src/migrate/manifest.c src/migrate/pace.c src/migrate/place.c src/migrate/plan.c src/migrate/proto.c src/migrate/ram.c src/migrate/sender.c src/migrate/source.c src/migrate/source_handover.c src/migrate/source_rounds.c src/migrate/source_switch.c src/migrate/source_watch.c src/migrate/stream.c src/migrate/tls.c src/migrate/traffic.c src/migrate/verify.c fuzz/peer.c libs: ssl crypto zstd xxhash jansson
 /*
  * A source's whole engine against a destination that says anything, in any
  * order: sections with right sums, some of them right altogether.

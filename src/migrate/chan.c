@@ -1,6 +1,7 @@
 #include "migrate/chan.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -554,4 +556,17 @@ const char *chan_describe(const struct chan *c)
 uint64_t chan_bytes_sent(const struct chan *c)
 {
 	return atomic_load_explicit(&c->sent, memory_order_relaxed);
+}
+
+int64_t chan_unsent(const struct chan *c)
+{
+	socklen_t len = sizeof(int);
+	int n, mss;
+
+	if (ioctl(c->fd, SIOCOUTQ, &n) < 0)
+		return -errno;
+	if (n && !getsockopt(c->fd, IPPROTO_TCP, TCP_MAXSEG, &mss, &len) &&
+	    n <= mss)
+		return 0;
+	return n;
 }

@@ -87,5 +87,12 @@ void chan_close(struct chan *c);      /* NULL is fine */
 /* "TLSv1.3, TLS_AES_128_GCM_SHA256, in the kernel" or "plain". */
 const char *chan_describe(const struct chan *c);
 uint64_t chan_bytes_sent(const struct chan *c);
+/*
+ * Of what was sent, bytes that the other side's kernel (TCP) or program (unix)
+ * has not taken yet, their overhead included; -errno: nobody knows.  With TCP
+ * a last segment's worth counts as taken: its answer may be delayed by 40 ms,
+ * however fast the line is.
+ */
+int64_t chan_unsent(const struct chan *c);
 
 #endif

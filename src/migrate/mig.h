@@ -175,6 +175,7 @@ struct mig_round {
 	uint64_t dirty_pages; /* found at its end */
 	/* When measuring: sent before, and of these, as they were sent. */
 	uint64_t again_pages, same_pages;
+	uint64_t line_ns; /* 'ns' as it were without the cap, at most */
 };
 
 /* What a part of the state takes of the outage. */
@@ -191,6 +192,7 @@ struct mig_result {
 	uint64_t phase_ns[MIG_PHASES]; /* spent in each */
 	uint64_t phase_at[MIG_PHASES]; /* entered, 0: never */
 	uint64_t downtime_ns;	       /* pause .. the destination runs */
+	uint64_t expected_ns;	       /* at the pause, for its RAM; 0: never */
 	uint64_t total_ns;
 	uint64_t bytes, state_bytes;
 	uint64_t verified; /* pages compared at switch-over */

@@ -104,12 +104,13 @@ json_t *mig_result_json(const struct mig_result *r, const char *vm,
 			const char *why, const struct mig_traffic *t)
 {
 	json_t *o = json_pack(
-		"{s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:i, "
+		"{s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, "
 		"s:i, s:s, s:o, s:o, s:o}",
 		"vm", vm, "destination", dest, "outcome", (int)outcome,
 		"outcome_text", outcome_name[outcome], "reason", why ? why : "",
 		"total_ns", (json_int_t)r->total_ns, "downtime_ns",
-		(json_int_t)r->downtime_ns, "bytes", (json_int_t)r->bytes,
+		(json_int_t)r->downtime_ns, "expected_ns",
+		(json_int_t)r->expected_ns, "bytes", (json_int_t)r->bytes,
 		"state_bytes", (json_int_t)r->state_bytes, "verified_pages",
 		(json_int_t)r->verified, "rounds", (int)r->rounds, "throttle",
 		(int)r->max_throttle, "transport", r->transport, "plan",

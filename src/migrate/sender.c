@@ -8,6 +8,7 @@
 
 #include "base/bitmap.h"
 #include "base/util.h"
+#include "migrate/pace.h"
 #include "migrate/proto.h"
 #include "migrate/ram.h"
 
@@ -15,6 +16,7 @@ struct worker {
 	struct sender *s;
 	unsigned int index;
 	struct chan *chan;
+	struct pace_line line;
 	struct ram_codec *codec;
 	pthread_t thread;
 	uint64_t sections; /* on this channel, in all */
@@ -36,9 +38,8 @@ struct sender {
 
 	_Atomic bool stop; /* a failure: all go home */
 	_Atomic uint64_t pages, zero_pages, bytes, again, same;
-	uint64_t bytes0; /* at the round's start */
-	_Atomic uint64_t bandwidth;
-	_Atomic uint64_t free_at; /* when the line is free again */
+	uint64_t bytes0, busy0; /* at the round's start */
+	struct pace pace;
 };
 
 /* Bits [first, first + 64) of a map; those outside [0, n) are 0. */
@@ -55,28 +56,6 @@ static uint64_t bits_at(const uint64_t *map, int64_t first, uint64_t n)
 	return mask;
 }
 
-/* Hold the sender to its bandwidth: each byte books its time on the line. */
-static void book(struct sender *s, size_t n)
-{
-	uint64_t bw = atomic_load(&s->bandwidth), now, at, cost;
-
-	if (!bw)
-		return;
-	cost = (uint64_t)((double)n * 1e9 / (double)bw);
-	now = now_ns();
-	at = atomic_load(&s->free_at);
-	while (!atomic_compare_exchange_weak(&s->free_at, &at,
-					     MAX(at, now) + cost))
-		;
-	while (at > now && !atomic_load(&s->stop)) {
-		uint64_t nap = MIN(at - now, 20000000ull);
-		struct timespec ts = { .tv_nsec = (long)nap };
-
-		nanosleep(&ts, NULL);
-		now = now_ns();
-	}
-}
-
 static int send_chunk(struct worker *w, uint64_t gpa, const void *src,
 		      uint64_t mask, uint64_t *sums)
 {
@@ -87,12 +66,13 @@ static int send_chunk(struct worker *w, uint64_t gpa, const void *src,
 	size_t len;
 	int ret;
 
+	pace_begin(&w->line);
 	ram_codec_compare(w->codec, sums ? &again : NULL);
 	ret = ram_encode(w->codec, gpa, src, mask, STREAM_HEADER, &payload,
 			 &len, &zeros);
 	if (ret < 0)
 		return ret;
-	book(s, len + STREAM_HEADER);
+	pace_book(&w->line, len + STREAM_HEADER);
 	stream_header(payload - STREAM_HEADER, SEC_RAM, 1, STREAM_MANDATORY,
 		      payload, (uint32_t)len);
 	ret = chan_send(w->chan, payload - STREAM_HEADER, len + STREAM_HEADER);
@@ -176,6 +156,8 @@ static void *work(void *opaque)
 		pthread_mutex_unlock(&s->lock);
 
 		ret = send_share(w);
+		if (ret == 0)
+			pace_end(&w->line);
 
 		pthread_mutex_lock(&s->lock);
 		if (ret < 0 && !s->err)
@@ -198,7 +180,7 @@ int sender_create(struct sender **out, const struct sender_config *c)
 	if (!s)
 		return -ENOMEM;
 	s->cfg = *c;
-	s->bandwidth = c->bandwidth;
+	pace_init(&s->pace, c->bandwidth, &s->stop);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->go, NULL);
 	pthread_condattr_init(&ca);
@@ -212,6 +194,8 @@ int sender_create(struct sender **out, const struct sender_config *c)
 		w->s = s;
 		w->index = i;
 		w->chan = c->chan[i];
+		w->line =
+			(struct pace_line){ .pace = &s->pace, .chan = w->chan };
 		ret = ram_codec_create(&w->codec, c->zstd_level);
 		if (ret < 0)
 			break;
@@ -243,12 +227,13 @@ void sender_destroy(struct sender *s)
 	pthread_cond_destroy(&s->go);
 	pthread_cond_destroy(&s->done);
 	pthread_mutex_destroy(&s->lock);
+	pace_fini(&s->pace);
 	free(s);
 }
 
 void sender_bandwidth(struct sender *s, uint64_t bytes_per_s)
 {
-	atomic_store(&s->bandwidth, bytes_per_s);
+	pace_set(&s->pace, bytes_per_s);
 }
 
 void sender_start(struct sender *s, const uint64_t *todo)
@@ -259,6 +244,7 @@ void sender_start(struct sender *s, const uint64_t *todo)
 	s->round++;
 	s->t0 = now_ns();
 	s->bytes0 = s->bytes;
+	s->busy0 = pace_busy_ns(&s->pace);
 	s->pages = 0;
 	s->zero_pages = 0;
 	s->again = 0;
@@ -283,13 +269,18 @@ int sender_wait(struct sender *s, unsigned int ms, struct mig_round *r,
 
 	if (ret < 0)
 		return err_sys(e, ret, "sending RAM to the destination");
-	if (ret == 0)
+	if (ret == 0) {
 		*r = (struct mig_round){ .pages = s->pages,
 					 .zero_pages = s->zero_pages,
 					 .bytes = s->bytes - s->bytes0,
 					 .ns = now_ns() - s->t0,
 					 .again_pages = s->again,
 					 .same_pages = s->same };
+		r->line_ns =
+			pace_capped(&s->pace)
+				? MIN(r->ns, pace_busy_ns(&s->pace) - s->busy0)
+				: r->ns;
+	}
 	return ret;
 }
 

@@ -25,7 +25,7 @@ struct sender_config {
 int sender_create(struct sender **out, const struct sender_config *c);
 void sender_destroy(struct sender *s); /* NULL is fine */
 
-/* Lift or change the cap; 0: none. */
+/* Lift or change the cap, between rounds; 0: none. */
 void sender_bandwidth(struct sender *s, uint64_t bytes_per_s);
 
 /*

@@ -106,9 +106,9 @@ static void skip_holes(struct mig_source *s)
 }
 
 /*
- * Pre-copy: until what is left can be sent within the allowed outage.
- * Speed is in pages, measured over rounds after the first, whose zero pages
- * would flatter it.
+ * Pre-copy: until what is left can be sent within the allowed outage, which
+ * no cap slows down.  Speed is in pages that are not zero, and the last
+ * round's: it is the one most like what comes.
  */
 int source_precopy(struct mig_source *s, struct err *e)
 {
@@ -128,7 +128,7 @@ int source_precopy(struct mig_source *s, struct err *e)
 			return ret;
 		r = &s->r->round[MIN(s->r->rounds, MIG_ROUNDS_KEPT) - 1];
 		if (r->pages > r->zero_pages)
-			page_ns = r->ns / (r->pages - r->zero_pages);
+			page_ns = r->line_ns / (r->pages - r->zero_pages);
 		ret = source_fetch(s, &left, e);
 		if (ret < 0)
 			return ret;

@@ -142,6 +142,7 @@ int source_switch_over(struct mig_source *s, struct err *e)
 	if (ret < 0)
 		return err_sys(e, ret, "pausing the vCPUs");
 	s->paused = true;
+	s->r->expected_ns = s->now.downtime_ns;
 	if (!s->p.verify)
 		s->until = now_ns() + 4 * s->now.downtime_ns +
 			   (s->p.switch_ms ? s->p.switch_ms : SWITCH_MS) *
