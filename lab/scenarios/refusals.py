@@ -80,7 +80,7 @@ def scenario(lab):
     vm = a.spawn("exec " + RUN % (KERNEL, "256M", vf))
     a.wait_for("pagurus status g")
     r = a.fails(RUN % (KERNEL, "256M", "none,model=igb/82576"))
-    lab.check("it is named", "a VM 'g' runs already" in r.out, r.out)
+    lab.check("it is named", "'g' runs already" in r.out, r.out)
     vm.kill("KILL")
     vm.wait(30, check=False)
     vm = a.spawn("exec " + RUN % (KERNEL, "256M", vf))

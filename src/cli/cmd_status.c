@@ -1,5 +1,5 @@
 /*
- * pagurus status: ask one VM, or all of them.
+ * pagurus status: ask one process of this host, or all of them.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,8 +15,8 @@ static const struct opt_usage usage = {
 	.about = "Show the virtual machines that run here, or one of them with "
 		 "its devices, the traps on their pages, and its exits; a PF "
 		 "driver with its VFs; or the last events of several.",
-	.after = "Exit status: 0; 1 no such VM, or one does not answer; 64 "
-		 "the command line is\nwrong.\n\n"
+	.after = "Exit status: 0; 1 no such process, or one does not "
+		 "answer; 64\nthe command line is wrong.\n\n"
 		 "  pagurus status\n"
 		 "  pagurus status --json web1\n"
 		 "  pagurus status --trace web1 pf0",
@@ -178,7 +178,7 @@ int cmd_status(int argc, char **argv)
 	if (n < 0)
 		return opt_exit(n);
 	if (n > 1 && (!trace || json))
-		return opt_misuse(&usage, "one VM at a time");
+		return opt_misuse(&usage, "one NAME at a time");
 	if (trace && n < 1)
 		return opt_misuse(&usage, "--trace of which NAME?");
 	if (n > (int)TRACES_MAX)
@@ -206,7 +206,7 @@ int cmd_status(int argc, char **argv)
 		json_array_foreach (all.list, i, one)
 			print_line(one);
 	} else if (ret == 0 && !all.stuck) {
-		puts("no VM runs here");
+		puts("nothing runs here");
 	}
 	json_decref(all.list);
 	return ret < 0 ? cmd_fail("status", &e, ret) : all.stuck;

@@ -1,5 +1,5 @@
 /*
- * pagurus stop: the power button, or the plug.
+ * pagurus stop: the power button, or the plug; a driver or NIC just ends.
  */
 #include "cli/cmd.h"
 #include "cli/opt.h"
@@ -8,7 +8,7 @@
 static const struct opt_usage usage = {
 	.synopsis = "stop [OPTIONS] NAME",
 	.about = "Press a virtual machine's power button and wait until its "
-		 "guest has powered off.",
+		 "guest has powered off; or end a PF driver or software NIC.",
 	.after = "Exit status: 0 it has ended; 1 it has not; 64 the command "
 		 "line is wrong.",
 };
@@ -34,7 +34,7 @@ int cmd_stop(int argc, char **argv)
 	if (n < 0)
 		return opt_exit(n);
 	if (n != 1)
-		return opt_misuse(&usage, "which VM?");
+		return opt_misuse(&usage, "which NAME?");
 	if (seconds > 86400)
 		return opt_misuse(&usage, "--timeout: a day at most");
 	ret = ctl_connect(&c, dir, argv[1], &e);

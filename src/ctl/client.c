@@ -40,9 +40,9 @@ int ctl_connect(struct ctl_client **out, const char *dir, const char *name,
 		free(c);
 		if (ret == -ENOENT || ret == -ECONNREFUSED)
 			return err_set(e, ret,
-				       "no VM '%s' runs here (nobody listens "
-				       "on %s): 'pagurus status' lists those "
-				       "that do",
+				       "nothing named '%s' runs here (nobody "
+				       "listens on %s): 'pagurus status' lists "
+				       "what does",
 				       name, path);
 		if (ret == -ETIMEDOUT)
 			return err_set(e, ret,
@@ -101,7 +101,8 @@ static int wait_for(struct ctl_client *c, uint64_t end, struct err *e)
 	return err_set(e, -ETIMEDOUT,
 		       "%s: process %d has not answered for %u s: it is "
 		       "starting, stopped ('kill -CONT %d' lets it go on) or "
-		       "stuck ('kill -KILL %d' ends it, with its guest)",
+		       "stuck ('kill -KILL %d' ends it, and its guest if "
+		       "it is a VM)",
 		       c->name, peer.pid, (c->patience_ms + 999) / 1000,
 		       peer.pid, peer.pid);
 }

@@ -381,7 +381,7 @@ static void a_name_is_for_one(void **state)
 	assert_int_equal(access(path, F_OK), 0);
 	err_clear(&e);
 	assert_int_equal(ctl_connect(&c, dir, "vm2", &e), -ECONNREFUSED);
-	assert_non_null(strstr(e.text, "no VM 'vm2' runs here"));
+	assert_non_null(strstr(e.text, "nothing named 'vm2' runs here"));
 	assert_int_equal(ctl_server_create(&s2, l, dir, "vm2", NULL), 0);
 	ctl_server_destroy(s2);
 	assert_int_equal(access(path, F_OK), -1);

@@ -41,8 +41,8 @@ int ctl_name_check(const char *name, struct err *e)
 	if (good)
 		return 0;
 	return err_set(e, -EINVAL,
-		       "'%.40s' cannot be a VM's name: up to %d letters, "
-		       "digits, '.', '_', '-', not first a '.'",
+		       "'%.40s' cannot be a name: up to %d letters, digits, "
+		       "'.', '_', '-', not first a '.'",
 		       name, CTL_NAME_MAX);
 }
 

@@ -404,8 +404,8 @@ int ctl_server_create(struct ctl_server **out, struct loop *l, const char *dir,
 		ret = s->fd;
 		if (ret == -EADDRINUSE)
 			err_set(e, ret,
-				"a VM '%s' runs already (it listens on %s): "
-				"choose another --name, or 'pagurus stop %s'",
+				"'%s' runs already (it listens on %s): choose "
+				"another --name, or 'pagurus stop %s'",
 				name, s->path, name);
 		else
 			err_sys(e, ret, "%s", s->path);

@@ -53,7 +53,7 @@ says 64 'not a size, as 512M' "$pagurus" run --name a --kernel "$guest" \
     --mem 16E
 says 1 'give the VM less' "$pagurus" run --name a --kernel "$guest" --mem 100T
 says 1 "'eth0' names no device" "$pagurus" pf eth0
-says 1 "cannot be a VM's name" "$pagurus" run --name a/b --kernel "$guest"
+says 1 'cannot be a name' "$pagurus" run --name a/b --kernel "$guest"
 says 1 "$dir/none" "$pagurus" run --name a --kernel "$dir/none"
 says 1 'is no model' "$pagurus" run --name a --kernel "$guest" --mem 32M \
     --vf none,model=igb/9
@@ -61,9 +61,9 @@ says 1 'needs model=' "$pagurus" run --name a --kernel "$guest" --mem 32M \
     --vf none
 says 1 'no such PCI device' "$pagurus" run --name a --kernel "$guest" \
     --mem 32M --vf ffff:1f:1f.7
-says 1 "no VM 'a' runs here" "$pagurus" status a
-says 1 "no VM 'a' runs here" "$pagurus" stop a
-says 0 'no VM runs here' "$pagurus" status
+says 1 "nothing named 'a' runs here" "$pagurus" status a
+says 1 "nothing named 'a' runs here" "$pagurus" stop a
+says 0 'nothing runs here' "$pagurus" status
 [ -z "$(ls "$dir/ctl")" ] || wrong "a VM that did not start left something"
 
 # The guest's own end.
@@ -168,7 +168,7 @@ until_true 10 "$pagurus" status a || wrong 'it does not run'
 kill -KILL "$vm"
 wait "$vm" 2>/dev/null
 [ -e "$dir/ctl/a.sock" ] || wrong 'a killed process cannot clean up'
-says 1 "no VM 'a' runs here" "$pagurus" status a
+says 1 "nothing named 'a' runs here" "$pagurus" status a
 vm a hello
 ended 42
 
