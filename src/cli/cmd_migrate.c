@@ -132,16 +132,16 @@ static void line(const json_t *ev)
 		item(s, width, "  %.0f MB/s", rate / 1e6);
 	}
 	/* Known after the first round. */
-	if (num(ev, "dirty_rate") > 0) {
+	if (num(ev, "dirty_rate") > 0)
 		item(s, width, "  dirty %.0f MB/s",
 		     num(ev, "dirty_rate") / 1e6);
+	if (num(ev, "downtime_ns") > 0)
 		item(s, width, "  outage %s%.0f ms",
 		     strcmp(json_string_value(json_object_get(ev, "phase")),
 			    "done")
 			     ? "~"
 			     : "",
 		     num(ev, "downtime_ns") / 1e6);
-	}
 	if (num(ev, "throttle") > 0)
 		item(s, width, "  throttled %.0f%%", num(ev, "throttle"));
 	if (rate > 0 && left > 0)
@@ -219,12 +219,15 @@ static void summary(const json_t *o)
 			       json_object_get(d, "device"), "name")),
 		       json_string_value(json_object_get(d, "action")),
 		       json_string_value(json_object_get(d, "reason")));
-	/* Nothing of this where it ended before. */
-	if (num(o, "bytes") > 0)
-		printf("  total     %.2f s, %.1f MB sent in %.0f rounds (%s)\n",
-		       num(o, "total_ns") / 1e9, num(o, "bytes") / 1e6,
-		       num(o, "rounds"),
+	/* Nothing of this where it ended before any RAM moved. */
+	if (num(o, "rounds") > 0 || num(o, "bytes") >= 1e5) {
+		printf("  total     %.2f s, %.1f MB sent",
+		       num(o, "total_ns") / 1e9, num(o, "bytes") / 1e6);
+		if (num(o, "rounds") > 0)
+			printf(" in %.0f rounds", num(o, "rounds"));
+		printf(" (%s)\n",
 		       json_string_value(json_object_get(o, "transport")));
+	}
 	if (num(o, "downtime_ns") <= 0)
 		return;
 	printf("  outage    %.1f ms:", num(o, "downtime_ns") / 1e6);

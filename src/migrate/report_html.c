@@ -7,7 +7,31 @@
 #include "base/util.h"
 #include "migrate/report_priv.h"
 
-/* What most people look for first. */
+/* ---- what most people look for first; of that, what there is ---- */
+
+static void big(FILE *f, json_t *o, const char *what, const char *key,
+		void (*put)(FILE *f, double v))
+{
+	if (report_num(o, key) <= 0)
+		return;
+	fprintf(f, "<div>%s<b>", what);
+	put(f, report_num(o, key));
+	fputs("</b></div>", f);
+}
+
+static void connection(FILE *f, json_t *o)
+{
+	if (!report_str(o, "transport")[0])
+		return;
+	fputs("<p>Connection: ", f);
+	report_text(f, report_str(o, "transport"));
+	fputs(".", f);
+	if (report_num(o, "rounds") > 0)
+		fprintf(f, " vCPUs were throttled by at most %.0f&nbsp;%%.",
+			report_num(o, "throttle"));
+	fputs("</p>\n", f);
+}
+
 static void kept(FILE *f, json_t *o)
 {
 	json_t *r = json_object_get(json_object_get(o, "traffic"),
@@ -17,14 +41,6 @@ static void kept(FILE *f, json_t *o)
 		return;
 	fputs("<div>traffic during it<b>", f);
 	report_percent(f, json_number_value(r), 1);
-	fputs("</b></div>", f);
-}
-
-static void big(FILE *f, const char *what, void (*figure)(FILE *f, double n),
-		double n)
-{
-	fprintf(f, "<div>%s<b>", what);
-	figure(f, n);
 	fputs("</b></div>", f);
 }
 
@@ -63,18 +79,14 @@ static void head(FILE *f, json_t *o)
 		report_text(f, report_str(o, "reason"));
 	}
 	fputs("</p>\n<div class=\"big\">", f);
-	big(f, "outage", report_duration, report_num(o, "downtime_ns"));
-	big(f, "total", report_duration, report_num(o, "total_ns"));
-	big(f, "sent", report_bytes, report_num(o, "bytes"));
-	big(f, "device and CPU state", report_bytes,
-	    report_num(o, "state_bytes"));
-	fprintf(f, "<div>rounds<b>%.0f</b></div>", report_num(o, "rounds"));
+	big(f, o, "outage", "downtime_ns", report_duration);
+	big(f, o, "total", "total_ns", report_duration);
+	big(f, o, "sent", "bytes", report_bytes);
+	big(f, o, "device and CPU state", "state_bytes", report_bytes);
+	big(f, o, "rounds", "rounds", report_count);
 	kept(f, o);
 	fputs("</div>\n", f);
-	fputs("<p>Connection: ", f);
-	report_text(f, report_str(o, "transport"));
-	fprintf(f, ". vCPUs were throttled by at most %.0f&nbsp;%%.</p>\n",
-		report_num(o, "throttle"));
+	connection(f, o);
 }
 
 static void timeline(FILE *f, json_t *o)
@@ -105,7 +117,10 @@ static void timeline(FILE *f, json_t *o)
 		fputs("</text>\n", f);
 		y += 24;
 	}
-	fputs("</svg><p>Red: the outage. Blue: the VM runs.</p>\n", f);
+	fputs("</svg>", f);
+	if (report_num(o, "downtime_ns") > 0)
+		fputs("<p>Red: the outage. Blue: the VM runs.</p>", f);
+	fputs("\n", f);
 }
 
 static void outage(FILE *f, json_t *o)
@@ -134,6 +149,12 @@ static void outage(FILE *f, json_t *o)
 	fputs("<td>\n<tr class=\"sum\"><td>measured<td>", f);
 	report_duration(f, report_num(o, "downtime_ns"));
 	fputs("<td>\n</table>\n", f);
+	if (report_num(o, "expected_ns") <= 0)
+		return;
+	fputs("<p>When the VM was paused its last RAM was expected to take ",
+	      f);
+	report_duration(f, report_num(o, "expected_ns"));
+	fputs(".</p>\n", f);
 }
 
 /* The same outage by who needed it; what nobody claims is the last row. */
@@ -179,6 +200,8 @@ static void devices(FILE *f, json_t *o)
 	json_t *d, *v;
 	size_t i;
 
+	if (!json_array_size(json_object_get(o, "plan")))
+		return;
 	fputs("<h2>Devices</h2>\n<table><tr><th>device<th>action<th "
 	      "style=\"text-align:left\">"
 	      "reason\n",

@@ -114,7 +114,8 @@ static char *page(json_t *o)
 	close(fd);
 	assert_int_equal(mig_report_write(path, o, NULL), 0);
 	f = fopen(path, "r");
-	assert_true(fread(buf, 1, 99999, f) > 2000);
+	assert_true(fread(buf, 1, 99999, f) > 1000);
+	assert_non_null(strstr(buf, "</html>\n"));
 	fclose(f);
 	unlink(path);
 	json_decref(o);
@@ -254,6 +255,27 @@ static void a_page_of_what_there_is(void **state)
 	}
 }
 
+/* Nobody listens there: no table of zeros, and none without rows. */
+static void what_never_began_has_no_figures(void **state)
+{
+	static const char *const none[] = { "outage", "sent<b>",  "state<b>",
+					    "rounds", "Rounds",	  "Connection",
+					    "thrott", "Devices<", "Traffic" };
+	struct mig_result r = { .t0_ns = 1000000, .total_ns = 400000 };
+	char *buf;
+
+	r.phase_at[MIG_CONNECT] = 1000000;
+	r.phase_ns[MIG_CONNECT] = 400000;
+	buf = page(mig_result_json(&r, "vm", "there", MIG_RUNS_HERE,
+				   "nobody listens", NULL));
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		if (strstr(buf, none[i]))
+			fail_msg("'%s' of nothing: %s", none[i], buf);
+	assert_non_null(strstr(buf, "nobody listens"));
+	assert_non_null(strstr(buf, "total<b>"));
+	free(buf);
+}
+
 static void a_full_disk_is_said_and_leaves_no_half(void **state)
 {
 	char dir[] = "/tmp/pagurus-report-XXXXXX", path[64], tmp[96];
@@ -296,6 +318,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(rates_before_during_and_after),
 		cmocka_unit_test(the_page_shows_all_three),
 		cmocka_unit_test(a_page_of_what_there_is),
+		cmocka_unit_test(what_never_began_has_no_figures),
 		cmocka_unit_test(a_full_disk_is_said_and_leaves_no_half),
 	};
 

@@ -70,6 +70,12 @@ void source_enter(struct mig_source *s, enum mig_phase phase)
 		s->r->phase_at[phase] = now;
 	}
 	s->now.phase = phase;
+	/* What there was in place of what was expected. */
+	if (phase == MIG_DONE)
+		s->now.downtime_ns = s->paused
+					     ? s->r->phase_at[MIG_DONE] -
+						       s->r->phase_at[MIG_PAUSE]
+					     : 0;
 	log_debug("migration: %s", mig_phase_name(phase));
 	source_report(s);
 }
@@ -389,10 +395,9 @@ static void finish(struct mig_source *s, enum mig_outcome out)
 	if (s->main)
 		r->bytes += chan_bytes_sent(s->main);
 	if (s->paused)
-		r->downtime_ns = r->phase_at[MIG_DONE] - r->phase_at[MIG_PAUSE];
+		r->downtime_ns = s->now.downtime_ns;
 	r->total_ns = r->phase_at[MIG_DONE] - r->t0_ns;
 	if (out == MIG_RUNS_THERE) {
-		s->now.downtime_ns = r->downtime_ns;
 		s->now.remaining = 0;
 		source_report(s);
 	}

@@ -10,6 +10,7 @@ PAGURUS_MIGRATIONS=N makes the long case longer (4).
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -210,6 +211,10 @@ def a_check_moves_nothing(rig):
           "has no VF for it" in p.stdout, p.stdout)
     rc, r = a.migrate("mover", empty, ok=False)
     check("refused before any RAM", rc == 1 and r["rounds"] == 0, r)
+    p = rig.pagurus("migrate", "--dir", a.dir, "mover", empty.addr)
+    check("its decision, and no figures of what was not",
+          p.returncode == 1 and "device" in p.stdout and
+          not re.search("total|outage", p.stdout), p.stdout)
     flows(vm, peer)
     clean(vm, peer)
 
