@@ -12,6 +12,11 @@ int pdev_vfio_open(struct pdev **out, const char *spec, struct err *e)
 	return -ENODEV;
 }
 
+int pdev_vfio_parse(struct pdev_vfio_spec *out, const char *spec, struct err *e)
+{
+	return -ENODEV;
+}
+
 int vfio_user_open(struct pdev **out, const char *path, struct err *e)
 {
 	return -ENODEV;
