@@ -171,6 +171,41 @@ static void a_read_flushes_what_was_written_to_memory(void **state)
 	end();
 }
 
+/* Off, elsewhere, on: all of it between two looks, and a tail for that. */
+static void a_ring_set_up_anew_in_memory_is_followed(void **state)
+{
+	const uint64_t ring = 0x300000;
+	const struct ring *r;
+	uint32_t old;
+
+	begin((struct sim_opts){ 0 });
+	r = &sim.sh->ring[0];
+	old = r->tail;
+	stand_in();
+	fake_write(&sim.fh, 0, IGBVF_RXDCTL, 0);
+	for (uint32_t i = 0; i < old; i++) {
+		union igb_desc *d = fake_pdev_dma(sim.fp, ring + i * sizeof(*d),
+						  sizeof(*d));
+
+		d->qw[0] = sim.g.free_buf[i];
+		d->qw[1] = 0;
+	}
+	fake_write(&sim.fh, 0, IGBVF_RDBAL, (uint32_t)ring);
+	fake_write(&sim.fh, 0, IGBVF_RDH, 0);
+	fake_write(&sim.fh, 0, IGBVF_RDT, 0);
+	fake_write(&sim.fh, 0, IGBVF_RXDCTL, IGB_DCTL_ENABLE);
+	fake_write(&sim.fh, 0, IGBVF_RDT, old);
+	sim_tick(&sim);
+	assert_false(sim.sh->standing);
+	assert_int_equal(r->stats.bad, 0);
+	assert_non_null(r->slot);
+	assert_int_equal(r->base, ring);
+	assert_int_equal(r->sub, old);
+	assert_int_equal(sim.dev.rx.base, ring);
+	assert_int_equal(sim.dev.rx.tail, old);
+	sim_fini(&sim);
+}
+
 /* ---- registers that are memory ---- */
 
 /* The device is in another process, and looks when it is asked. */
@@ -302,6 +337,7 @@ int main(void)
 		cmocka_unit_test(a_function_reset_keeps_what_other_vcpus_store),
 		cmocka_unit_test(an_exit_does_not_overtake_bells_in_memory),
 		cmocka_unit_test(a_read_flushes_what_was_written_to_memory),
+		cmocka_unit_test(a_ring_set_up_anew_in_memory_is_followed),
 		cmocka_unit_test(a_ring_is_followed_from_where_the_device_is),
 		cmocka_unit_test(a_head_shown_late_passes_over_no_packet),
 		cmocka_unit_test(a_driver_that_goes_by_heads_has_its_room),

@@ -11,7 +11,7 @@
  * What is lost is the order of writes between two looks.  An access that exits
  * looks first (follow.c): a driver that switches a queue off, and reads a
  * register of another page to have that written, has it done.  igbvf does,
- * and waits 10 ms besides.
+ * and waits 10 ms besides.  A queue found set up anew was off in between.
  */
 #include <errno.h>
 #include <string.h>
@@ -96,19 +96,29 @@ int shadow_stand_in(struct shadow *s)
 	return ret;
 }
 
-/*
- * Looks backwards, acts forwards: a guest gives receive buffers back and then
- * sends the word that there is room.  Transmit tails are looked at first and
- * passed on last, or that word would overtake the buffers, and what is sent in
- * answer finds none.  (Receive rings come first in s->ring.)
- */
-static unsigned int pass_on_tails(struct shadow *s)
+/* Anything but the tail of a ring that is on. */
+static bool other_written(struct shadow *s)
 {
-	uint32_t tail[NRINGS];
+	bool other = false;
+
+	for (unsigned int k = 0; k < NRINGS; k++) {
+		const struct ring *r = &s->ring[k];
+
+		for (size_t w = 0; w < ARRAY_SIZE(words); w++) {
+			uint32_t reg = words[w].reg;
+
+			if (has(r, w) && (reg != IGB_Q_TAIL || !r->slot))
+				other |= load(word(s, r, reg)) !=
+					 *seen(s, r, reg);
+		}
+	}
+	return other;
+}
+
+static unsigned int pass_on_tails(struct shadow *s, const uint32_t *tail)
+{
 	unsigned int n = 0;
 
-	for (unsigned int k = NRINGS; k--;)
-		tail[k] = load(word(s, &s->ring[k], IGB_Q_TAIL));
 	for (unsigned int k = 0; k < NRINGS; k++) {
 		struct ring *r = &s->ring[k];
 
@@ -121,11 +131,27 @@ static unsigned int pass_on_tails(struct shadow *s)
 	return n;
 }
 
+/*
+ * Looks backwards, acts forwards: a guest gives receive buffers back and then
+ * sends the word that there is room.  Transmit tails are looked at first and
+ * passed on last, or that word would overtake the buffers, and what is sent in
+ * answer finds none.  (Receive rings come first in s->ring.)
+ *
+ * For the same reason tails come before all else: one that belongs to a ring
+ * set up anew is not looked at without what set it up.  None is passed on
+ * then; the caller stands down, which does all of it in order.
+ */
 unsigned int shadow_stand_look(struct shadow *s, bool *other)
 {
-	unsigned int n = pass_on_tails(s);
+	uint32_t tail[NRINGS];
+	unsigned int n;
 
-	*other = false;
+	for (unsigned int k = NRINGS; k--;)
+		tail[k] = load(word(s, &s->ring[k], IGB_Q_TAIL));
+	*other = other_written(s);
+	if (*other)
+		return 0;
+	n = pass_on_tails(s, tail);
 	for (unsigned int k = 0; k < NRINGS; k++) {
 		struct ring *r = &s->ring[k];
 
@@ -134,30 +160,38 @@ unsigned int shadow_stand_look(struct shadow *s, bool *other)
 			show(s, r, IGB_Q_HEAD,
 			     shadow_ring_read(s, r, IGB_Q_HEAD));
 	}
-	for (unsigned int k = 0; k < NRINGS; k++) {
-		const struct ring *r = &s->ring[k];
-
-		for (size_t w = 0; w < ARRAY_SIZE(words); w++) {
-			uint32_t reg = words[w].reg;
-
-			if (has(r, w) && (reg != IGB_Q_TAIL || !r->slot))
-				*other |= load(word(s, r, reg)) !=
-					  *seen(s, r, reg);
-		}
-	}
 	return n;
+}
+
+/* Whether a queue that is on was given what only one that is off takes. */
+static bool set_up_anew(struct shadow *s, const struct ring *r)
+{
+	static const uint32_t regs[] = { IGB_Q_BAL, IGB_Q_BAH, IGB_Q_LEN,
+					 IGB_Q_HEAD };
+	bool anew = false;
+
+	for (size_t i = 0; i < ARRAY_SIZE(regs); i++)
+		anew |= load(word(s, r, regs[i])) != *seen(s, r, regs[i]);
+	return anew && *seen(s, r, IGB_Q_DCTL) & IGB_DCTL_ENABLE;
 }
 
 /* Do what the guest has written to one queue since. */
 static void replay(struct shadow *s, struct ring *r)
 {
 	uint32_t ctl = load(word(s, r, IGB_Q_DCTL));
+	bool anew = set_up_anew(s, r);
 
-	/* Off before anything: the rest is meant for a queue that is off. */
-	if (ctl != *seen(s, r, IGB_Q_DCTL) && !(ctl & IGB_DCTL_ENABLE)) {
-		shadow_ring_write(s, r, IGB_Q_DCTL, ctl);
-		*seen(s, r, IGB_Q_DCTL) = ctl;
+	/*
+	 * Off before anything: the rest is meant for a queue that is off.
+	 * It may be on again, with a tail that only looks like the old one.
+	 */
+	if (anew ||
+	    (ctl != *seen(s, r, IGB_Q_DCTL) && !(ctl & IGB_DCTL_ENABLE))) {
+		shadow_ring_write(s, r, IGB_Q_DCTL, ctl & ~IGB_DCTL_ENABLE);
+		*seen(s, r, IGB_Q_DCTL) = ctl & ~IGB_DCTL_ENABLE;
 	}
+	if (anew)
+		*seen(s, r, IGB_Q_TAIL) = UINT32_MAX;
 	for (size_t w = 0; w < ARRAY_SIZE(words); w++) {
 		uint32_t reg = words[w].reg;
 		uint32_t v = has(r, w) ? load(word(s, r, reg)) : 0;
