@@ -49,7 +49,7 @@ def moves(rig, n):
         vm = inc
         flows(vm, peer, 20)
         direct(dst, "mover")
-    return results, [ask(p)["T"] for p in (vm, peer)]
+    return results, [ask(p, "T")["T"] for p in (vm, peer)]
 
 
 def main():

@@ -43,10 +43,14 @@ class Proc:
             return f.read().decode(errors="replace").replace("\r", "")
 
     def say(self, line):
-        self.p.stdin.write((line + "\n").encode())
-        self.p.stdin.flush()
+        try:
+            self.p.stdin.write((line + "\n").encode())
+            self.p.stdin.flush()
+        except BrokenPipeError:
+            raise Failed("%s has ended (%s), nobody hears '%s':\n%s" % (
+                self.name, self.p.poll(), line, self.tail()))
 
-    def expect(self, pattern, seconds=30, count=1):
+    def expect(self, pattern, seconds=120, count=1):
         """Wait until the pattern has matched so many times; the last match."""
         end = time.monotonic() + seconds
         while True:
@@ -64,7 +68,7 @@ class Proc:
     def tail(self, lines=15):
         return "\n".join("    " + x for x in self.text().splitlines()[-lines:])
 
-    def wait(self, seconds=30):
+    def wait(self, seconds=120):
         try:
             return self.p.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -78,7 +82,7 @@ class Proc:
         if self.alive():
             self.p.terminate()
             try:
-                self.p.wait(5)
+                self.p.wait(30)
             except subprocess.TimeoutExpired:
                 self.p.kill()
                 self.p.wait()
@@ -216,7 +220,7 @@ class Rig:
                               text=True, timeout=timeout, preexec_fn=limit,
                               restore_signals=False)
 
-    def wait_for(self, path, proc, seconds=10):
+    def wait_for(self, path, proc, seconds=60):
         end = time.monotonic() + seconds
         while not os.path.exists(path):
             if not proc.alive() or time.monotonic() > end:
@@ -249,18 +253,39 @@ class Rig:
         return self.all_hosts[-len(names):]
 
 
-def ask(proc, seconds=30):
-    """Have a guest print its figures now: {"T": {...}, "V": ..., ...}."""
-    n = len(re.findall(r"^S t=", proc.text(), re.M))
-    proc.say("stat")
-    proc.expect(r"^S t=\d+$", seconds, n + 1)
+def figures(text):
+    """A guest's figures as of the last lines of each kind."""
     block = {}
-    # What has no end yet is no line; a migration may cut one in two, too.
-    for x in proc.text().rpartition("\n")[0].splitlines():
+    # What has no end yet is no line.
+    for x in text.rpartition("\n")[0].splitlines():
         if x[:1] in "TVCDNtvcn" and x[1:2] == " ":
             block[x[0]] = {k: int(v) for k, v in
                            re.findall(r"(\w+)=(-?\d+)", x)}
     return block
+
+
+def ask(proc, need="V", seconds=120):
+    """Have a guest print its figures now: {"T": {...}, "V": ..., ...}.
+
+    Those in 'need' are there; until then it is asked again.  A guest that
+    has heard nobody yet has no T, and a migration may leave the first half
+    of an answer with the process before.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        n = len(re.findall(r"^S t=", proc.text(), re.M))
+        proc.say("stat")
+        proc.expect(r"^S t=\d+$", seconds, n + 1)
+        block = figures(proc.text())
+        lack = [k for k in need if k not in block]
+        if not lack:
+            return block
+        if time.monotonic() > end:
+            raise Failed("%s: no line '%s' among its figures in %d s%s:\n%s" % (
+                proc.name, "', '".join(lack), seconds,
+                " (it has heard nobody)" if lack[0] in "Tt" else "",
+                proc.tail()))
+        time.sleep(0.1)
 
 
 def no_kvm():

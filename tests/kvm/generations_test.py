@@ -323,7 +323,7 @@ def vlans(rig, models):
     vfs = b.status("pf0")["vfs"]
     check("tags stay in the frames of the guest that moved, and only there",
           [v["keeps_tags"] for v in vfs[:2]] == [True, False], vfs)
-    n, m = ask(inc)["N"], ask(peer)["N"]
+    n, m = [ask(p, "N")["N"] for p in (inc, peer)]
     check("it finds them there, none was looped back into a descriptor",
           n["inframe"] > 100 and n["looped"] == 0, n)
     # The 82576 has one switch for all VFs' broadcasts.
@@ -337,9 +337,9 @@ def vlans(rig, models):
     flows(back, peer)
     check("no tag is left in frames here", not a.status("pf0")["vfs"][0][
         "keeps_tags"])
-    was = ask(back)["N"]["inframe"]
+    was = ask(back, "N")["N"]["inframe"]
     flows(back, peer)
-    check("not one more", ask(back)["N"]["inframe"] == was)
+    check("not one more", ask(back, "N")["N"]["inframe"] == was)
     clean(back, peer)
 
 
@@ -386,7 +386,7 @@ def one_of_two(rig):
 
     def both_flow(*procs):
         def got():
-            return [x.get(k, {}).get("got", 0) for x in map(ask, procs)
+            return [x[k]["got"] for x in (ask(p, "Tt") for p in procs)
                     for k in "Tt"]
         was = got()
         wait("traffic on both networks, %s" % was, lambda: all(
@@ -405,13 +405,13 @@ def one_of_two(rig):
     check("neither was the first rebuilt there", "reconfigure" not in [
         e["what"] for e in events(b, "mover", 0)], events(b, "mover", 0))
     in_order("as the second was", events(b, "mover", 1), ARRIVES)
-    now = ask(inc)
+    now = ask(inc, "Vv")
     check("the first driver noticed nothing", now["V"]["reinits"] == 0 and
           now["V"]["downs"] == 0, now["V"])
     check("the second started over", now["v"]["reinits"] >= 1, now["v"])
     for p in (inc, peer):
         for k in "Tt":
-            t = ask(p)[k]
+            t = ask(p, k)[k]
             check("nothing is wrong", not (t["doubled"] or t["reordered"] or
                                            t["corrupt"]), t)
 

@@ -68,7 +68,7 @@ def there_and_back(rig):
     check("no reset, no link change",
           v["reinits"] == v0["reinits"] and v["downs"] == v0["downs"], (v0, v))
     outages.sort()
-    t = ask(vm)["T"]
+    t = ask(vm, "T")["T"]
     print("    %d migrations, %d pages compared, outage median %.1f ms, worst "
           "%.1f ms; frames sent %d, heard %d, lost %s, of that on "
           "the wire %d" %

@@ -30,17 +30,17 @@ def pair(rig, models=None, more=TRAFFIC, dirty="dirty_mb=8 dirty_rate=2"):
     peer = b.run("peer", "id=2 " + more, vf=1)
     vm = a.run("mover", "id=1 %s %s" % (dirty, more), vf=0)
     for p in (vm, peer):
-        p.expect(r"^G ready", 60)
+        p.expect(r"^G ready")
     flows(vm, peer)
     return a, b, vm, peer
 
 
-def flows(vm, peer, frames=200, seconds=60):
+def flows(vm, peer, frames=200, seconds=120):
     """Both hear each other now."""
-    t0 = [ask(p).get("T", {}).get("got", 0) for p in (vm, peer)]
+    t0 = [ask(p, "T")["T"]["got"] for p in (vm, peer)]
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        now = [ask(p).get("T", {}).get("got", 0) for p in (vm, peer)]
+        now = [ask(p, "T")["T"]["got"] for p in (vm, peer)]
         if all(n - t > frames for n, t in zip(now, t0)):
             return
         time.sleep(0.1)
@@ -52,7 +52,7 @@ def clean(*procs):
     """Nothing doubled, reordered or corrupt, and memory as it should be."""
     lost = []
     for p in procs:
-        a = ask(p)
+        a = ask(p, "TD")
         t = a["T"]
         for k in ("doubled", "reordered", "corrupt"):
             check(p.name + ": " + k, t[k] == 0, t)
