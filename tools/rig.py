@@ -205,12 +205,12 @@ class Rig:
         self.procs.append(p)
         return p
 
-    def pagurus(self, *args, timeout=120):
+    def pagurus(self, *args, timeout=300):
         return subprocess.run([self.program, *args], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, timeout=timeout)
 
-    def pagurus_limited(self, size, *args, timeout=120):
+    def pagurus_limited(self, size, *args, timeout=300):
         """The same where no file may grow beyond 'size' bytes."""
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

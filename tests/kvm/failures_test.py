@@ -246,7 +246,7 @@ def deadly(cause, decided):
 
 def settle(w, inc, cause, relay, rc):
     """Where the VM is in the end; never two of them on the way there."""
-    end = time.monotonic() + 45
+    end = time.monotonic() + 180
     quiet = 0
     while True:
         s, t = state(w.src, w.vm), state(w.dst, inc)
@@ -284,7 +284,7 @@ def one(w, cause, boundary):
             y.sendall(data)
             return True
         done.set()
-        go.wait(10)
+        go.wait(120)
         return act(w, relay, box["inc"], box["d"], data, y)
 
     w.get()
@@ -293,7 +293,7 @@ def one(w, cause, boundary):
     d = box["d"] = During(w.src, relay,
                           more=report(w) if boundary in REPORT else ())
     go.set()
-    rc, r, err = d.end(240)
+    rc, r, err = d.end(400)
     check("the message was seen", done.is_set(), relay.seen[-8:])
     decided = ">hand-over#1" in relay.seen
     if cause == "silence":
@@ -322,7 +322,7 @@ def aftermath(w, cause, inc, here, there):
         w.drop()
         return
     flows(vm, w.peer)
-    for _ in range(40):
+    for _ in range(600):
         try:
             direct(host, "mover")
             break

@@ -59,7 +59,7 @@ def ctl(host, name, method, **params):
     return answer["result"]
 
 
-def until(what, fn, seconds=60):
+def until(what, fn, seconds=180):
     end = time.monotonic() + seconds
     while True:
         got = fn()
@@ -84,7 +84,7 @@ class Scene:
         for i, s in enumerate(states):
             self.vm[s] = self.boot(s, i)
         for s in states:
-            self.vm[s].expect(r"^G ready", 60)
+            self.vm[s].expect(r"^G ready")
         for s in states:
             self.comes_up(s)
 
@@ -97,7 +97,7 @@ class Scene:
         for p in self.rig.procs:
             p.wait()
         for m in self.moves:
-            m.communicate(timeout=60)
+            m.communicate(timeout=300)
         self.rig.all_hosts.clear()
 
     def boot(self, s, i):
@@ -107,7 +107,7 @@ class Scene:
     def vf(self, s):
         return self.states.index(s)
 
-    def say(self, s, line, answer, seconds=60):
+    def say(self, s, line, answer, seconds=180):
         """A command of a guest's; its answer, which is a new one."""
         vm = self.vm[s]
         n = len(re.findall(answer, vm.text(), re.M))
@@ -125,7 +125,7 @@ class Scene:
         check(s + ": it has a mailbox", "mailbox" in dev, dev)
         return dev["mailbox"], not why
 
-    def calm(self, s, seconds=60):
+    def calm(self, s, seconds=180):
         """The page is direct as far as the mailbox goes, and stays so."""
         end, n = time.monotonic() + seconds, 0
         # A guest that has the lock keeps the host's word waiting: it will
@@ -204,7 +204,7 @@ class Scene:
         """Every driver comes up, and the PF has what it is granted."""
         self.b.pf.kill(signal.SIGCONT)
         for m in self.moves:
-            m.communicate(timeout=90)
+            m.communicate(timeout=300)
         for s in self.states:
             self.say(s, "freeze 0", r"^O freeze 0")
             self.vm[s].say("reinit")
@@ -368,7 +368,7 @@ def policy(rig):
     check("a good one", p.returncode == 0, p.stderr)
     a, = rig.hosts("a", policy=path)
     vm = a.run("vm", APPEND % 1 + " frame=1423", vf=0)
-    vm.expect(r"^G ready", 60)
+    vm.expect(r"^G ready")
     until("link", lambda: ask(vm)["V"]["link"] == 1)
     for vid, answer in ((500, "refused"), (401, "granted")):
         vm.say("vlan %d" % vid)

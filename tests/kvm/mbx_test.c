@@ -21,9 +21,6 @@
 
 #define EVENTS 65536
 
-/* Ring 0 of the guest is emulated on some KVMs: be patient. */
-#define PATIENCE_MS 40000
-
 static const char *kernel;
 
 static void no_log(enum log_level level, const char *line, void *opaque)
@@ -63,7 +60,7 @@ static void set_up(struct scene *s, unsigned int guests, bool compact,
 	c.trace = s->trace;
 	for (unsigned int i = 0; i < guests; i++) {
 		snprintf(append[i], sizeof(append[i]),
-			 "id=%u stay=1 stat_ms=200 limit_s=120 holdoff_ms=300 "
+			 "id=%u stay=1 stat_ms=200 limit_s=1000 holdoff_ms=300 "
 			 "tick_ms=500 %s",
 			 i + 1, args);
 		c.append[i] = append[i];
@@ -72,7 +69,8 @@ static void set_up(struct scene *s, unsigned int guests, bool compact,
 	world_start(&s->w);
 	current = s;
 	for (unsigned int i = 0; i < guests; i++)
-		if (!world_reaches(&s->w, i, "V", "link", 1, PATIENCE_MS)) {
+		if (!world_reaches(&s->w, i, "V", "link", 1,
+				   WORLD_PATIENCE_MS)) {
 			world_dump(&s->w, i);
 			fail_msg("guest %u has no link", i);
 		}
@@ -112,7 +110,7 @@ static void reach(struct scene *s, unsigned int g, const char *tag,
 {
 	char *json;
 
-	if (world_reaches(&s->w, g, tag, key, v, v + 1 ? PATIENCE_MS : 0))
+	if (world_reaches(&s->w, g, tag, key, v, v + 1 ? WORLD_PATIENCE_MS : 0))
 		return;
 	world_dump(&s->w, g);
 	json = trace_json(s->trace);
@@ -124,7 +122,7 @@ static void reach(struct scene *s, unsigned int g, const char *tag,
 
 static void becomes_direct(struct scene *s, unsigned int g)
 {
-	uint64_t end = now_ns() + PATIENCE_MS * 1000000ull;
+	uint64_t end = now_ns() + WORLD_PATIENCE_MS * 1000000ull;
 
 	while (!is_direct(s, g)) {
 		assert_true(now_ns() < end);
@@ -135,7 +133,7 @@ static void becomes_direct(struct scene *s, unsigned int g)
 /* Until the page is direct and stays so: no exchange is going on. */
 static void settle(struct scene *s, unsigned int g)
 {
-	uint64_t end = now_ns() + PATIENCE_MS * 200000ull;
+	uint64_t end = now_ns() + WORLD_PATIENCE_MS * 1000000ull;
 	unsigned int calm = 0;
 	uint64_t last = 0;
 
@@ -269,7 +267,7 @@ static void command(struct scene *s, unsigned int g, const char *line,
 	world_say(&s->w, g, line);
 	do {
 		seen = counts(s, g).exchanges;
-		if (world_says(&s->w, g, answer, PATIENCE_MS))
+		if (world_says(&s->w, g, answer, WORLD_PATIENCE_MS))
 			return;
 	} while (counts(s, g).exchanges != seen);
 	world_dump(&s->w, g);

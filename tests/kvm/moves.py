@@ -120,14 +120,14 @@ class During(threading.Thread):
             self.events.append({"phase": "over"})
             self.cond.notify()
 
-    def at(self, phase, seconds=60):
+    def at(self, phase, seconds=120):
         with self.cond:
             ok = self.cond.wait_for(
                 lambda: any(e.get("phase") in (phase, "over")
                             for e in self.events), seconds)
         check("phase " + phase, ok, self.events[-2:])
 
-    def end(self, seconds=90):
+    def end(self, seconds=300):
         rc = self.p.wait(seconds)
         self.join()
         last = [e for e in self.events if "outcome" in e]

@@ -25,7 +25,7 @@ GUEST = os.path.join(BUILD, "guest/guest-unit")
 FUNCTIONS = 11
 
 
-def until(what, fn, seconds=30):
+def until(what, fn, seconds=120):
     end = time.monotonic() + seconds
     while True:
         got = fn()
@@ -33,6 +33,14 @@ def until(what, fn, seconds=30):
             return got
         check(what, time.monotonic() < end, "not in %d s" % seconds)
         time.sleep(0.05)
+
+
+def works(host, hits=500):
+    """The guest is at it, and its probes see that."""
+    def seen():
+        return host.status("probed")["probes"]["hits"]
+    was = seen()
+    until("hits", lambda: seen() > was + hits)
 
 
 def guest(host, name="probed", cpus=3):
@@ -44,7 +52,7 @@ def guest(host, name="probed", cpus=3):
 def counted(vm):
     """End the work; what the guest has counted."""
     vm.say("")
-    vm.expect(r"^wrong (\d+)$", 60)
+    vm.expect(r"^wrong (\d+)$")
     text = vm.text()
     check("results", re.search(r"^wrong 0$", text, re.M), text[-300:])
     return {m[1]: int(m[2]) for m in
@@ -54,7 +62,7 @@ def counted(vm):
 def ends_well(vm):
     """Without probes it goes on as before."""
     vm.say("")
-    vm.expect("^done", 60)
+    vm.expect("^done")
     check("exit status", vm.wait() == 0, vm.tail())
 
 
@@ -85,7 +93,7 @@ class Probe:
                 self.errors += line
                 self.cond.notify_all()
 
-    def says(self, pattern, seconds=60):
+    def says(self, pattern, seconds=120):
         with self.cond:
             ok = self.cond.wait_for(lambda: re.search(pattern, self.errors) or
                                     self.p.poll() is not None, seconds)
@@ -99,7 +107,7 @@ class Probe:
     def end(self, sig=signal.SIGINT):
         if sig and self.p.poll() is None:
             self.p.send_signal(sig)
-        rc = self.p.wait(60)
+        rc = self.p.wait(120)
         for t in self.threads:
             t.join()
         return rc
@@ -192,7 +200,7 @@ def move_along(rig):
     vm = guest(a)
     p = probe(a, "probed", "p_*").started()
     vm.say("")
-    time.sleep(1)
+    works(a)
     parts = [p]
     for src, dst in ((a, b), (b, a)):
         inc = dst.receive("probed")
@@ -202,9 +210,9 @@ def move_along(rig):
               parts[-1].lines[-1], parts[-1].lines[-1])
         check("the source ends", vm.wait() == 0, vm.tail())
         vm = inc
-        time.sleep(0.5)
+        works(dst, 100)
         parts.append(Probe(dst, "probed", "--resume").started())
-        time.sleep(1)
+        works(dst)
     calls = counted(vm)
     check("exit status", parts[-1].end() == 0, parts[-1].errors)
     agree(calls, *[x.events() for x in parts])
@@ -228,7 +236,7 @@ def sums_move_along(rig):
     vm = guest(a)
     p = probe(a, "probed", "--count", "p_*").started()
     vm.say("")
-    time.sleep(1)
+    works(a)
     inc = b.receive("probed")
     a.migrate("probed", inc)
     check("told so", p.end(None) == 0 and "--resume" in p.errors, p.errors)
@@ -288,7 +296,7 @@ def failed_move(rig):
     vm = guest(a)
     p = probe(a, "probed", "--count", "p_*").started()
     vm.say("")
-    time.sleep(0.5)
+    works(a)
     inc = b.receive("probed")
     spoiler = Spoiler(rig, inc.addr[len("unix:"):])
     rc, r = a.migrate("probed", "unix:" + spoiler.addr, ok=False)
@@ -312,7 +320,7 @@ def leave_midway(rig):
     vm.say("")
     for sig in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         p = probe(a, "probed", "p_*").started()
-        time.sleep(0.3)
+        works(a, 100)
         p.end(sig)
         until("probes are gone", lambda: "probes" not in a.status("probed"))
         check("bytes are back", listing(a, "probed") == before)
@@ -320,7 +328,7 @@ def leave_midway(rig):
     # One session comes and goes with the VM.
     p = probe(a, "probed", "p_leaf").started()
     vm.say("")
-    vm.expect("^done", 60)
+    vm.expect("^done")
     check("told of the end", p.end(None) == 1 and "ended" in p.errors,
           p.errors)
     check("exit status", vm.wait() == 0, vm.tail())

@@ -35,14 +35,14 @@ static void begin(struct world *w, const char *args)
 		log_set_sink(no_log, NULL);
 	for (unsigned int i = 0; i < 2; i++) {
 		snprintf(append[i], sizeof(append[i]),
-			 "id=%u stay=1 stat_ms=100 limit_s=500 %s", i + 1,
+			 "id=%u stay=1 stat_ms=100 limit_s=1000 %s", i + 1,
 			 args);
 		c.append[i] = append[i];
 	}
 	world_create(w, &c);
 	world_start(w);
 	for (unsigned int i = 0; i < 2; i++) {
-		if (!world_reaches(w, i, "T", "got", 100, 30000)) {
+		if (!world_reaches(w, i, "T", "got", 100, WORLD_PATIENCE_MS)) {
 			world_dump(w, i);
 			fail_msg("no traffic");
 		}
@@ -68,7 +68,8 @@ static void goes_on(struct world *w, uint64_t n)
 	for (unsigned int g = 0; g < 2; g++) {
 		uint64_t got = world_stat(w, g, "T", "got");
 
-		if (!world_reaches(w, g, "T", "got", got + n, 20000)) {
+		if (!world_reaches(w, g, "T", "got", got + n,
+				   WORLD_PATIENCE_MS)) {
 			world_dump(w, g);
 			fail_msg("guest %u: traffic has stopped", g);
 		}
@@ -90,6 +91,19 @@ static void print_times(const char *what, uint64_t *ns, unsigned int n)
 	       (double)ns[n - 1] / 1e3);
 }
 
+/* At times it stays engaged until the device has written something back. */
+static void wait_completed(struct shadow *sh, uint64_t n)
+{
+	uint64_t end = now_ns() + WORLD_PATIENCE_MS * 1000000ull;
+	struct shadow_stats st;
+
+	do {
+		usleep(1000);
+		shadow_get_stats(sh, &st);
+		assert_true(now_ns() < end);
+	} while (st.rx[0].completed < n);
+}
+
 static void toggles(const char *args, const struct shadow_opts *o,
 		    unsigned int n)
 {
@@ -108,7 +122,10 @@ static void toggles(const char *args, const struct shadow_opts *o,
 		shadow_get_stats(sh, &st);
 		engage[i] = st.engage_ns;
 		paused[i] = st.paused_ns;
-		usleep((useconds_t)(1000 + i % 7 * 500));
+		if (i % 10 == 0)
+			wait_completed(sh, i / 10 + 2);
+		else
+			usleep((useconds_t)(1000 + i % 7 * 500));
 		if (shadow_release(sh, &e))
 			fail_msg("%s", e.text);
 		shadow_get_stats(sh, &st);

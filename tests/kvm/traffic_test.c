@@ -111,28 +111,28 @@ static const struct nic_conf i350 = {
 
 static void a_million_polled(void **state)
 {
-	exchange(NULL, 2, FRAMES, "mode=poll size=256", 400);
+	exchange(NULL, 2, FRAMES, "mode=poll size=256", 1000);
 }
 
 static void all_sizes_with_interrupts(void **state)
 {
-	exchange(NULL, 2, 20000, "mode=irq size_min=82 size=1500", 60);
+	exchange(NULL, 2, 20000, "mode=irq size_min=82 size=1500", 300);
 }
 
 static void with_a_vlan(void **state)
 {
-	exchange(NULL, 2, 20000, "mode=poll vlan=100 size=400", 60);
+	exchange(NULL, 2, 20000, "mode=poll vlan=100 size=400", 300);
 }
 
 static void while_memory_changes(void **state)
 {
 	exchange(NULL, 2, 50000, "mode=poll size=128 dirty_mb=16 dirty_rate=50",
-		 60);
+		 300);
 }
 
 static void three_on_an_i350(void **state)
 {
-	exchange(&i350, 3, 20000, "mode=poll size_min=82 size=1514", 60);
+	exchange(&i350, 3, 20000, "mode=poll size_min=82 size=1514", 300);
 }
 
 /* The guest finds each fault put into its frames by itself. */
@@ -149,7 +149,7 @@ static void the_checker_complains(void **state)
 
 	if (vm_create(&vm, &vc, &e) || vm_start(vm, &e))
 		fail_msg("%s", e.text);
-	assert_int_equal(vm_wait(vm, 30000, &code), VM_END_EXIT);
+	assert_int_equal(vm_wait(vm, WORLD_PATIENCE_MS, &code), VM_END_EXIT);
 	assert_int_equal(code, 0);
 	vm_destroy(vm);
 }

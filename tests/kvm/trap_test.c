@@ -37,8 +37,8 @@ static void two_guests(struct world *w, const struct nic_conf *nic,
 
 	if (!getenv("VERBOSE"))
 		log_set_sink(no_log, NULL);
-	snprintf(a, sizeof(a), "id=1 limit_s=100 %s", args);
-	snprintf(b, sizeof(b), "id=2 limit_s=100 %s", args);
+	snprintf(a, sizeof(a), "id=1 limit_s=1000 %s", args);
+	snprintf(b, sizeof(b), "id=2 limit_s=1000 %s", args);
 	world_create(w, &c);
 	world_start(w);
 }
@@ -80,7 +80,7 @@ static unsigned int toggle_until_done(struct world *w, unsigned int page)
 			set_trap(w, g, page, n % 2 == 0);
 		n++;
 		usleep(TOGGLE_US);
-		if (n == 60000) {
+		if (n == 600000) {
 			world_dump(w, 0);
 			world_dump(w, 1);
 			fail_msg("the guests do not come to an end");
@@ -158,7 +158,7 @@ static void the_compact_page(void **state)
 
 static void reaches(struct world *w, uint64_t got)
 {
-	if (world_reaches(w, 0, "T", "got", got, 60000))
+	if (world_reaches(w, 0, "T", "got", got, WORLD_PATIENCE_MS))
 		return;
 	world_dump(w, 0);
 	world_dump(w, 1);
@@ -172,7 +172,7 @@ static void no_exit_when_direct(void **state)
 	static struct world w;
 	uint64_t got;
 
-	two_guests(&w, NULL, "mode=poll stay=1 stat_ms=300 tick_ms=60000");
+	two_guests(&w, NULL, "mode=poll stay=1 stat_ms=300 tick_ms=600000");
 	reaches(&w, 1000);
 	vdev_get_counts(w.g[0].v, &a);
 	got = world_stat(&w, 0, "T", "got");

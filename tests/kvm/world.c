@@ -93,7 +93,7 @@ static void create_pf(struct world *w, unsigned int vfs)
 	 * A VF that is reset while the PF tells of a link change may take
 	 * that word for its answer, with a stock PF driver too.
 	 */
-	for (int i = 0; i < 500 && !pf_link(w->pf); i++)
+	for (int i = 0; i < WORLD_PATIENCE_MS / 10 && !pf_link(w->pf); i++)
 		loop_once(w->loop, 10);
 	assert_true(pf_link(w->pf));
 }
@@ -164,7 +164,9 @@ static void create_guest(struct world *w, unsigned int i,
 	must(vm_create(&g->vm, &vc, &e), &e, "vm");
 	snprintf(spec, sizeof(spec), "vfio-user:%s/vf%u.sock", w->dir, i);
 	/* The socket comes when the NIC gets to it, after SR-IOV is on. */
-	for (int k = 0; pdev_open(&p, spec, NULL) == -ENOENT && k < 500; k++)
+	for (int k = 0;
+	     pdev_open(&p, spec, NULL) == -ENOENT && k < WORLD_PATIENCE_MS / 10;
+	     k++)
 		usleep(10000);
 	if (!p)
 		must(pdev_open(&p, spec, &e), &e, "vf device");

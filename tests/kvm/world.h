@@ -22,7 +22,12 @@
 #include "vdev/vdev.h"
 #include "vmm/vm.h"
 
-#define WORLD_GUESTS 4
+/*
+ * For any one event: a machine may be many times slower than another, or busy
+ * with something else.  Only what never comes is waited for that long.
+ */
+#define WORLD_PATIENCE_MS 120000
+#define WORLD_GUESTS	  4
 
 struct world_guest {
 	struct vm *vm;
