@@ -337,6 +337,31 @@ static void a_cap_does_not_count_in_the_outage(void **state)
 	run_fini(&x);
 }
 
+/* Nobody knows how fast the way behind a relay is: no faster than the cap. */
+static void a_relay_is_as_slow_as_the_cap(void **state)
+{
+	struct mig_params p = params(via("proxy"));
+	const struct mig_round *last;
+	struct proxy proxy;
+	struct run x;
+
+	p.bandwidth = 2000000;
+	p.max_downtime_ns = 60000000000ull;
+	run_init(&x);
+	proxy_start(&proxy, -1, false);
+	run_start(&x, &p);
+	x.out = mig_run(x.s, &x.r, &x.src_err);
+	if (x.out != MIG_RUNS_THERE)
+		fail_msg("%s", x.src_err.text);
+	pthread_join(x.thread, NULL);
+	run_is_right(&x);
+	last = &x.r.round[x.r.rounds - 2];
+	assert_true(x.r.expected_ns >= last->dirty_pages * PAGE_SIZE *
+					       1000000000ull / p.bandwidth);
+	proxy_stop(&proxy);
+	run_fini(&x);
+}
+
 static void strangers_end_nothing(void **state)
 {
 	struct mig_params p = params(via("dest"));
@@ -378,6 +403,7 @@ int main(void)
 		cmocka_unit_test(an_outage_has_an_end),
 		cmocka_unit_test(bandwidth_is_kept),
 		cmocka_unit_test(a_cap_does_not_count_in_the_outage),
+		cmocka_unit_test(a_relay_is_as_slow_as_the_cap),
 		cmocka_unit_test(strangers_end_nothing),
 	};
 

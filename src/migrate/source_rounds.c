@@ -127,8 +127,10 @@ int source_precopy(struct mig_source *s, struct err *e)
 		if (ret < 0)
 			return ret;
 		r = &s->r->round[MIN(s->r->rounds, MIG_ROUNDS_KEPT) - 1];
+		/* A relay takes bursts before the destination does. */
 		if (r->pages > r->zero_pages)
-			page_ns = r->line_ns / (r->pages - r->zero_pages);
+			page_ns = (s->direct ? r->line_ns : r->ns) /
+				  (r->pages - r->zero_pages);
 		ret = source_fetch(s, &left, e);
 		if (ret < 0)
 			return ret;
