@@ -21,7 +21,7 @@ LOAD = "stay=1 mode=poll size_min=64 size=1514"  # all that goes
 
 def check(what, ok, detail=""):
     if not ok:
-        # A result has a sample for each frame time; the start says it all.
+        # A migration's result has hundreds of samples: its start is enough.
         raise Failed("%s: %.2000s" % (what, detail))
 
 
