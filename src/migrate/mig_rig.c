@@ -208,6 +208,15 @@ void run_is_right(struct run *x)
 	assert_int_equal(x->src.released, 0);
 }
 
+void run_moves(struct run *x)
+{
+	x->out = mig_run(x->s, &x->r, &x->src_err);
+	if (x->out != MIG_RUNS_THERE)
+		fail_msg("%d: %s", x->out, x->src_err.text);
+	pthread_join(x->thread, NULL);
+	run_is_right(x);
+}
+
 void run_stays(struct run *x, const char *why)
 {
 	assert_int_equal(x->out, MIG_RUNS_HERE);

@@ -41,6 +41,8 @@ void run_init(struct run *x);
 void run_start(struct run *x, const struct mig_params *p);
 void run_start_on(struct run *x, const struct mig_params *p, const char *addr);
 void run_fini(struct run *x);
+/* The migration itself, which goes well. */
+void run_moves(struct run *x);
 /* It runs at the destination, with all of its RAM and state. */
 void run_is_right(struct run *x);
 /* It runs at the source as before, and the reason has 'why' in it. */

@@ -30,11 +30,7 @@ static void moves(int zstd, unsigned int connections)
 	run_init(&x);
 	run_start(&x, &p);
 	usleep(20000);
-	x.out = mig_run(x.s, &x.r, &x.src_err);
-	if (x.out != MIG_RUNS_THERE)
-		fail_msg("%s", x.src_err.text);
-	pthread_join(x.thread, NULL);
-	run_is_right(&x);
+	run_moves(&x);
 	assert_int_equal(x.r.round[0].pages, PAGES);
 	assert_int_equal(x.r.verified, PAGES);
 	assert_true(x.r.rounds >= 2);
@@ -63,9 +59,7 @@ static void devices_are_quiesced_before_the_pause(void **state)
 	run_init(&x);
 	x.src.action = x.dst.action = MIG_REBUILD;
 	run_start(&x, &p);
-	x.out = mig_run(x.s, &x.r, &x.src_err);
-	pthread_join(x.thread, NULL);
-	run_is_right(&x);
+	run_moves(&x);
 	assert_int_equal(x.src.looks, 3);
 	assert_true(x.r.phase_at[MIG_PRECOPY] < x.r.phase_at[MIG_QUIESCE]);
 	assert_true(x.r.phase_at[MIG_QUIESCE] < x.r.phase_at[MIG_PAUSE]);
@@ -111,9 +105,7 @@ static void a_check_moves_nothing(void **state)
 	assert_int_equal(x.src.engaged, 0);
 	assert_true(runs(&x.src));
 	/* and the destination is still there to migrate to */
-	x.out = mig_run(x.s, &x.r, NULL);
-	pthread_join(x.thread, NULL);
-	run_is_right(&x);
+	run_moves(&x);
 	run_fini(&x);
 }
 
@@ -131,9 +123,7 @@ static void a_refusal_comes_before_any_ram(void **state)
 	assert_int_equal(x.r.rounds, 0);
 	/* The receiver is not ended by it: another try may fit. */
 	x.dst.action = MIG_KEEP;
-	x.out = mig_run(x.s, &x.r, &x.src_err);
-	pthread_join(x.thread, NULL);
-	run_is_right(&x);
+	run_moves(&x);
 	run_fini(&x);
 }
 
@@ -155,9 +145,7 @@ static void a_cpu_that_is_not_there_is_refused(void **state)
 	assert_int_equal(x.src.engaged, 0);
 	assert_int_equal(x.r.rounds, 0);
 	x.dst.fail_cpu = 0;
-	x.out = mig_run(x.s, &x.r, NULL);
-	pthread_join(x.thread, NULL);
-	run_is_right(&x);
+	run_moves(&x);
 	run_fini(&x);
 }
 
@@ -299,9 +287,7 @@ static void bandwidth_is_kept(void **state)
 	p.bandwidth = 10000000;
 	run_init(&x);
 	run_start(&x, &p);
-	x.out = mig_run(x.s, &x.r, &x.src_err);
-	pthread_join(x.thread, NULL);
-	run_is_right(&x);
+	run_moves(&x);
 	/* 1.4 MB of the first round at 10 MB/s: never faster than that. */
 	assert_true(x.r.round[0].ns >=
 		    x.r.round[0].bytes * 1000000000ull / p.bandwidth);
@@ -321,11 +307,7 @@ static void a_cap_does_not_count_in_the_outage(void **state)
 	p.bandwidth = 2000000;
 	run_init(&x);
 	run_start(&x, &p);
-	x.out = mig_run(x.s, &x.r, &x.src_err);
-	if (x.out != MIG_RUNS_THERE)
-		fail_msg("%s", x.src_err.text);
-	pthread_join(x.thread, NULL);
-	run_is_right(&x);
+	run_moves(&x);
 	assert_true(x.r.rounds < MIG_ROUNDS_KEPT);
 	last = &x.r.round[x.r.rounds - 2];
 	assert_true(last->line_ns < last->ns);
@@ -350,11 +332,7 @@ static void a_relay_is_as_slow_as_the_cap(void **state)
 	run_init(&x);
 	proxy_start(&proxy, -1, false);
 	run_start(&x, &p);
-	x.out = mig_run(x.s, &x.r, &x.src_err);
-	if (x.out != MIG_RUNS_THERE)
-		fail_msg("%s", x.src_err.text);
-	pthread_join(x.thread, NULL);
-	run_is_right(&x);
+	run_moves(&x);
 	last = &x.r.round[x.r.rounds - 2];
 	assert_true(x.r.expected_ns >= last->dirty_pages * PAGE_SIZE *
 					       1000000000ull / p.bandwidth);
@@ -380,9 +358,7 @@ static void strangers_end_nothing(void **state)
 			sock_send(fd, babble[i], strlen(babble[i]), NULL, 0);
 		close(fd);
 	}
-	x.out = mig_run(x.s, &x.r, &x.src_err);
-	pthread_join(x.thread, NULL);
-	run_is_right(&x);
+	run_moves(&x);
 	run_fini(&x);
 }
 
