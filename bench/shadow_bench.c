@@ -259,9 +259,8 @@ static void traffic(const char *args)
 		snprintf(what, sizeof(what), "frames/s shadowed to direct, %s",
 			 args);
 		goal_least(what, ratio, 0.9, "");
-	}
-	if (strstr(args, "size=1500"))
 		toggle_live(sh[0], args);
+	}
 	for (unsigned int i = 0; i < 2; i++)
 		shadow_destroy(sh[i]);
 	world_destroy(&w);

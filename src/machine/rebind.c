@@ -199,7 +199,7 @@ static int begin(struct rebind *r, struct ctl_call *c, const json_t *params,
 
 	if (!spec)
 		return err_set(e, -EINVAL, "vf: a spec is needed");
-	r->dev = machine_vm(r->m) ? find(r->m, name) : NULL;
+	r->dev = find(r->m, name);
 	if (!r->dev)
 		return err_set(e, -ENODEV, "no device '%s'",
 			       name ? name : "net0");

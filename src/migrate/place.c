@@ -39,7 +39,6 @@ static void unix_place(char out[PLACE_MAX], const char *addr)
 {
 	char path[PATH_MAX];
 
-	out[0] = '\0';
 	if (realpath(addr + strlen("unix:"), path))
 		here(out, path);
 }
@@ -53,7 +52,6 @@ static void inet_place(char out[PLACE_MAX], const struct sockaddr_storage *sa)
 	struct in_addr in = four->sin_addr;
 	bool is_six = sa->ss_family == AF_INET6, loop;
 
-	out[0] = '\0';
 	if (is_six && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr)) {
 		memcpy(&in, &six->sin6_addr.s6_addr[12], sizeof(in));
 		is_six = false;
@@ -73,27 +71,28 @@ static void inet_place(char out[PLACE_MAX], const struct sockaddr_storage *sa)
 		snprintf(out, PLACE_MAX, "%s", addr);
 }
 
-void place_here(char out[PLACE_MAX], const struct chan *c,
-		const struct chan_listener *l)
+/* One end of a channel, at 'addr' if that is a socket's path. */
+static void place_of(char out[PLACE_MAX], const struct chan *c, bool mine,
+		     const char *addr)
 {
 	struct sockaddr_storage sa;
 
 	out[0] = '\0';
-	if (chan_is_unix(chan_listener_addr(l)))
-		unix_place(out, chan_listener_addr(l));
-	else if (chan_end(c, true, &sa) == 0)
+	if (chan_is_unix(addr))
+		unix_place(out, addr);
+	else if (chan_end(c, mine, &sa) == 0)
 		inet_place(out, &sa);
+}
+
+void place_here(char out[PLACE_MAX], const struct chan *c,
+		const struct chan_listener *l)
+{
+	place_of(out, c, true, chan_listener_addr(l));
 }
 
 void place_there(char out[PLACE_MAX], const struct chan *c)
 {
-	struct sockaddr_storage sa;
-
-	out[0] = '\0';
-	if (chan_is_unix(chan_peer(c)))
-		unix_place(out, chan_peer(c));
-	else if (chan_end(c, false, &sa) == 0)
-		inet_place(out, &sa);
+	place_of(out, c, false, chan_peer(c));
 }
 
 bool place_same(const char *a, const char *b)
